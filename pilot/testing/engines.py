@@ -131,10 +131,11 @@ class EngineContract:
         assert run(manager, threads).result(timeout=60) == {1}
         assert run(manager, threads, num_cpus=2).result(timeout=60) == {2}
 
-    def test_fractions_share_cores(self, manager: PilotManager) -> None:
+    def test_fractions_share_cores(self, manager: PilotManager, tmp_path: Path) -> None:
+        meeting = [run(manager, meet, str(tmp_path / "here"), 3, num_cpus=0.5) for _ in range(3)]
+        assert all(task.result(timeout=90) for task in meeting)
         spans = [task.result(timeout=60) for task in [run(manager, span, 0.3, num_cpus=0.5) for _ in range(8)]]
         assert overlap(spans) <= 4
-        assert overlap(spans) >= 3
 
     def test_other_shapes_one_after_the_other(self, manager: PilotManager) -> None:
         """Workers of a shape that is not wanted any more give their cores back."""
