@@ -41,10 +41,6 @@ def page(found: Mapping[str, Any], measured: Sequence[Mapping[str, Any]], others
     settings, host = found["configuration"], found["host"]
     rounds, nap = settings["repeat"], 1000 * settings["nap"]
     lines = [
-        "---",
-        "orphan: true",
-        "---",
-        "",
         "# Beside others",
         "",
         "Written by `make bench-peers`. Each system runs tasks on two workers of one machine, in a fresh process, all",
@@ -55,7 +51,7 @@ def page(found: Mapping[str, Any], measured: Sequence[Mapping[str, Any]], others
         "",
         f"{host['cpus']} cores, Python {host['python']}, load {host['load']:.1f}; commit {found['commit'][:7]}.",
         "",
-        f"![Tasks a second, and the round trip of one task, by system]({PLOT}.png)",
+        f"![Tasks a second, and the round trip of one task, by system](images/{PLOT}.png)",
         "",
         "## Tasks without work, a second",
         "",
@@ -133,8 +129,9 @@ def draw(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None
         left.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=3)
     plots.label(left, x="tasks without work at once", y="tasks/s")
     _trips(right, rows)
-    plots.save(figure, ROOT / "docs", PLOT)
-    (ROOT / "docs" / f"{PLOT}.pdf").unlink()
+    images = ROOT / "docs/images"
+    plots.save(figure, images, PLOT)
+    (images / f"{PLOT}.pdf").unlink()
 
 
 def _trips(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -100,7 +100,7 @@ def test_measurements_in_the_middle_have_aers_statistics():
     circuit.reset(1)
     circuit.cx(2, 1)
     circuit.measure([0, 1, 2], [0, 1, 2])
-    shots = 200_000
+    shots = 20_000
     sampled = AerSimulator().run(circuit, shots=shots, seed_simulator=5).result().get_counts()
     exact = run_circuit(circuit, None, seed=0).get_counts()
     assert set(sampled) <= set(exact)
