@@ -19,6 +19,9 @@
 #   make newcomer   from README to an own circuit in an empty environment, with a mistake and Ctrl-C
 #   make clean    removes what these targets made
 
+# The tests start thousands of processes: what an outer program has switched off, byte code, is written.
+export PYTHONDONTWRITEBYTECODE :=
+
 BIN := .venv/bin
 READY := .venv/.ready
 BENCHMARKS := imports controller pilot_quantum dispatch latency threads callables chains granularity memory values balance notebooks circuits qpus cutting failures events planning simulator
