@@ -4,8 +4,8 @@
     python benchmarks/simulator.py --live [--json FILE]
 
 `us_per_job_100` and `us_per_job_1000` are the processor time of a job in `pilot simulate` with 100 QPUs and the
-formula, and with 1,000 QPUs and the least wait; `rss_mib` is the memory of the larger one, and `same_bytes` is 1 where a
-second run with the same seed has the same digest.
+formula, and with 1,000 QPUs and the least wait; `rss_mib` is the memory of the larger one, and `same_bytes` is 1 where
+a second run with the same seed has the same digest.
 
 With ``--live`` 500 tasks, which come in bursts at random times, run on four fake QPUs with a clock, and in the
 simulator: `wait_ratio_live` is the mean wait of the first over that of the second.

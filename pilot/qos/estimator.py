@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pilot.qos.predictor import Prediction, Predictor
-from pilot.qos.run_times import SIMULATOR, Row, RunTimes, device_prior, device_row, simulator_row
+from pilot.qos.run_times import Row, RunTimes, device_prior, device_row, simulator_prior, simulator_row
 from pilot.quantum import costs
 from pilot.resources import QPUEstimate
 
@@ -87,7 +87,7 @@ class Estimator:
         """Without noise, by the fastest method."""
         simulated = simulation_of(circuit, shots)
         place = f"{info.name} {simulated.method}"
-        self.run_times.expect(place, SIMULATOR)
+        self.run_times.expect(place, simulator_prior())
         time = self.run_times.estimate(place, simulated.row)
         found = QPUEstimate(
             info.name,

@@ -14,8 +14,7 @@ from pilot import Task, TaskDescription
 from pilot.qos.estimator import simulation_of
 from pilot.qos.families import FAMILIES, circuit
 from pilot.qos.predictor import Predictor
-from pilot.qos.run_times import SIMULATOR as SIMULATIONS
-from pilot.qos.run_times import RunTimes, device_prior, device_row
+from pilot.qos.run_times import RunTimes, device_prior, device_row, simulator_prior
 from pilot.quantum.aer import run_circuit
 from pilot.quantum.packing import pack, unpack
 from pilot_miniapps.qos_estimator.settings import SIMULATOR
@@ -107,7 +106,7 @@ def errors(found: Sequence[Timed], info: QPUInfo | None) -> Errors:
     cold, times = RunTimes(), RunTimes()
     for one in found:
         for each in (cold, times):
-            each.expect(one.place, SIMULATIONS if info is None else device_prior(info.rep_delay))
+            each.expect(one.place, simulator_prior() if info is None else device_prior(info.rep_delay))
     last = found[round(len(found) / (1 + TESTED)) :]
     for its in found[: -len(last)]:
         times.learn(its.place, its.row, its.seconds)
