@@ -42,6 +42,7 @@ class QosEstimator(MiniApp):
     Settings: ClassVar[type[msgspec.Struct]] = Settings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "laptop": {},
+        "paper": {"trajectories": 1000},
         "small": {"snapshots": ("belem", "manila", "quito"), "qubits": 4, "jitters": 0, "study": ("exact",)},
     }
     packages: ClassVar[Sequence[str]] = ("qiskit", "qiskit_aer", "qiskit_ibm_runtime", "scipy")

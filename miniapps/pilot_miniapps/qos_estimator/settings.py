@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ladder_qubits: Annotated[tuple[int, ...], msgspec.Meta(min_length=1, description="widths of ladder")] = (10, 12, 14)
     trajectories: Annotated[
         int, msgspec.Meta(ge=10, le=100_000, description="of each wide circuit of sizes and ladder")
-    ] = 200
+    ] = 80
     calibrations: Annotated[
         str, msgspec.Meta(description="drift: a CSV file with the calibrations of a device day by day")
     ] = ""
