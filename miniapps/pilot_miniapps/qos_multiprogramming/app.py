@@ -56,8 +56,8 @@ class QosMultiprogramming(MiniApp):
             "queue_widths": (3,),
             "tries": 1,
             "most_exact": 6,
-            "max_loss": (0.15,),
         },
+        "paper": {"max_loss": (0.15, 0.1)},
     }
     packages: ClassVar[Sequence[str]] = ("qiskit", "qiskit_ibm_runtime", "scipy")
 

@@ -29,7 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_loss: Annotated[
         tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...],
         msgspec.Meta(min_length=1, description="what a circuit of a queue loses of its success at most"),
-    ] = (0.15, 0.1)
+    ] = (0.15,)
     queues: Annotated[int, msgspec.Meta(ge=1, le=10_000, description="random queues")] = 100
     length: Annotated[int, msgspec.Meta(ge=2, le=1000, description="circuits of a queue")] = 24
     queue_widths: Annotated[Widths, msgspec.Meta(min_length=1, description="qubits of the circuits of the queues")] = (
