@@ -17,9 +17,9 @@ import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-import zmq
 
 from pilot import registry
 from pilot.agent.batches import END_SECONDS
@@ -31,7 +31,8 @@ from pilot.errors import SessionError
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import candidates, reach, split, usable
-from pilot.wire.channel import AnyClient, Server, connect
+from pilot.wire.channel import Server
+from pilot.wire.connecting import Connector
 from pilot.wire.folders import make_folders, remove_folders, sockets, use_scratch
 from pilot.wire.link import Link
 from pilot.wire.marks import MARK
@@ -49,6 +50,9 @@ from pilot.wire.session import (
 )
 from pilot.wire.sockets import is_reached
 from pilot.wire.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from pilot.wire.connecting import AnyClient
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +84,7 @@ class Agent:
         #: Distinguishes this process from another one that was started as the same agent.
         self._incarnation = secrets.token_hex(4)
         self._connection = folder.read_connection()
-        self._context = zmq.Context()
+        self._connector = Connector()
         self._tunnel = Tunnel(settings.tunnel) if settings.tunnel else None
         self._searches = ThreadPoolExecutor(1, thread_name_prefix="pilot-search")
         self._search: Future[tuple[Connection, str]] | None = None
@@ -127,7 +131,7 @@ class Agent:
 
     def _connect(self) -> AnyClient:
         name = f"{self._settings.pilot}/{self._settings.mark}/{self._incarnation}"
-        return connect(self._context, self._connection.keys, self._address, name)
+        return self._connector.connect(self._connection.keys, self._address, name)
 
     def _manager_address(self, connection: Connection) -> str:
         """The address by which a manager is to be reached; the best guess when it does not answer. May take seconds.
@@ -345,7 +349,7 @@ class Agent:
         self._searches.shutdown()
         if self._tunnel is not None:
             self._tunnel.close()
-        self._context.term()
+        self._connector.close(linger_ms=500)
         remove_folders()
         return 1 if self._pool.broken else 0
 

@@ -21,7 +21,8 @@ from pilot.agent.workers import WorkerPool
 from pilot.resources import Capacity, Resources, shortage
 from pilot.results import TIMED_OUT, Outcome
 from pilot.wire import messages
-from pilot.wire.channel import MAIN, Server
+from pilot.wire.channel import Server
+from pilot.wire.connecting import MAIN
 from pilot.wire.messages import Frames, Message
 
 log = logging.getLogger(__name__)

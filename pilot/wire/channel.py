@@ -20,13 +20,11 @@ from pilot.wire import connection_limit, messages
 from pilot.wire.connection_limit import ConnectionLimit
 from pilot.wire.messages import Frames, Message
 from pilot.wire.polling import Poller, Watched
-from pilot.wire.sockets import SCHEME, SocketClient, SocketServer
+from pilot.wire.sockets import SocketServer
 
 log = logging.getLogger(__name__)
 
 Keys = tuple[bytes, bytes]
-#: Added to a worker's name: the second connection of a worker, of its main thread, which only sends.
-MAIN = "~"
 
 _HEARTBEAT_MS = 5000
 #: A connection that takes longer to be made, or to show its key, is tried again.
@@ -270,19 +268,6 @@ class Client:
             self.socket.disable_monitor()
             self._monitor.close(linger=0)
         self.socket.close(linger=linger_ms)
-
-
-AnyClient = Client | SocketClient
-
-
-def connect(
-    context: zmq.Context[zmq.Socket[bytes]], keys: Keys, address: str, name: str, watched: bool = False
-) -> AnyClient:
-    """The connecting end for an address, of a Unix socket or ``tcp://host:port``; the arguments are those of
-    `Client`."""
-    if address.startswith(SCHEME):
-        return SocketClient(address, name, watched)
-    return Client(context, keys, address, name, watched)
 
 
 def event_of(monitor: zmq.Socket[bytes]) -> tuple[int, int]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import select
 from typing import Any
 
-import zmq
-
-_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
+#: ZMQ_EVENTS and ZMQ_POLLIN of zmq.h. A process that connects to its own host alone does not load ZeroMQ.
+_EVENTS, _POLLIN = 15, 1
 
 
 class Watched:

@@ -19,16 +19,14 @@ import time
 from collections import deque
 from pathlib import Path
 from types import FunctionType
-from typing import Any
-
-import zmq
+from typing import TYPE_CHECKING, Any
 
 from pilot.interfaces import Noted, WorkerSpec
 from pilot.results import CANCELLED, RAISED, TIMED_OUT, Outcome
 from pilot.version import versions
 from pilot.wire import messages, payload
 from pilot.wire.callables import together
-from pilot.wire.channel import MAIN, AnyClient, connect
+from pilot.wire.connecting import MAIN, Connector
 from pilot.wire.messages import Work
 from pilot.wire.pickles import forget_classes
 from pilot.wire.spool import Spool
@@ -38,6 +36,9 @@ from pilot.worker.calls import Sender, TaskCalls, here
 from pilot.worker.capture import Capture
 from pilot.worker.functions import Functions
 from pilot.worker.reports import Reports
+
+if TYPE_CHECKING:
+    from pilot.wire.connecting import AnyClient
 
 #: Seconds after which a running batch sends its outcomes, and reports which task runs.
 FLUSH_SECONDS = 0.1
@@ -93,7 +94,7 @@ class _Worker:
         self._inbox: queue.SimpleQueue[HeldBatch | None] = queue.SimpleQueue()
         #: What is in hand, the running one first.
         self._batches: deque[HeldBatch] = deque()
-        self._context = zmq.Context()
+        self._connector = Connector()
         #: The connection by which messages come, who holds it while he waits for one, and when the last one came.
         self._client = self._connect(self._spec.name)
         self._reading = threading.Lock()
@@ -130,7 +131,7 @@ class _Worker:
         if task_process.end_below(
             self._pid
         ):  # what tasks have left: Python's own exit would wait for it, and for its locks
-            self._context.destroy(linger=2000)
+            self._connector.close(linger_ms=2000)
             os._exit(0)
 
     def _next(self, client: AnyClient) -> HeldBatch | None:
@@ -257,7 +258,7 @@ class _Worker:
     # ---- the control thread ---------------------------------------------------------------------------------
 
     def _connect(self, name: str) -> AnyClient:
-        return connect(self._context, self._spec.keys, self._spec.address, name, watched=True)
+        return self._connector.connect(self._spec.keys, self._spec.address, name, watched=True)
 
     def _control(self, main: AnyClient) -> None:
         client = self._client
@@ -421,5 +422,5 @@ class _Worker:
         programs.end_all()
         task_process.end_below(self._pid)
         client.close(linger_ms=2000)
-        self._context.destroy(linger=2000)  # blocks until the last messages have gone
+        self._connector.close(linger_ms=2000)
         os._exit(0)

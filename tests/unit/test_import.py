@@ -13,9 +13,11 @@ from typing import Any, get_type_hints
 import cloudpickle
 import msgspec
 import pytest
+import zmq
 
 import pilot
 from pilot import errors
+from pilot.wire import polling
 
 HEAVY = {"ray", "dask", "distributed", "qiskit", "qiskit_aer", "pennylane", "numpy", "matplotlib"}
 
@@ -60,6 +62,12 @@ def test_what_runs_elsewhere_does_not_load_the_manager(module: str) -> None:
     code = LOADED.format(module=module)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not [name for name in done.stdout.split() if name.startswith(("pilot.manager", "pilot.scheduling"))]
+
+
+def test_a_worker_beside_its_agent_does_not_load_zeromq() -> None:
+    code = "import sys, pilot.worker.process; print([name for name in sys.modules if name.startswith('zmq')])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (polling._EVENTS, polling._POLLIN) == (zmq.EVENTS, zmq.POLLIN)
 
 
 def test_public_names_are_documented() -> None:
