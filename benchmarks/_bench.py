@@ -189,9 +189,13 @@ class Bar:
         return bool(self.judged(value, reference).met)
 
 
+#: By key, a value or the values of several runs, and the bar, if any.
+Written = dict[str, tuple[float | list[float], Bar | None]]
+
+
 def report(
     name: str,
-    figures: dict[str, tuple[float | list[float], Bar | None]],
+    figures: Written,
     *,
     rows: list[dict[str, Any]],
     configuration: dict[str, Any],
@@ -201,7 +205,7 @@ def report(
 
     Args:
         name: of the benchmark.
-        figures: by key, a value or the values of several runs (their median is the figure), and the bar, if any.
+        figures: of several runs their median is the figure.
         rows: what the figures were made from.
         configuration: what the script was called with.
         file: JSON; None: none is written.

@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import _bench
 import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.circuit.random import random_circuit
@@ -183,8 +184,8 @@ def _distribution(circuit: QuantumCircuit) -> dict[str, float]:
     return distribution
 
 
-def circuits(number: int, width: int) -> int:
-    """The table; the number of failures without a reason."""
+def circuits(number: int, width: int) -> _bench.Written:
+    """The table, and its figures."""
     work = {**mqt_circuits(width), **random_circuits(number)}
     same: Counter[str] = Counter()
     by_distribution: Counter[str] = Counter()
@@ -223,8 +224,12 @@ def circuits(number: int, width: int) -> int:
         print(f"refused  {reason} [{len(names)}: {', '.join(names[:4])}{' ...' * (len(names) > 4)}]")
     for failure in failures:
         print(f"FAILED   {failure}")
-    print(f"failures without a reason: {len(failures)}")
-    return len(failures)
+    return {
+        "circuits": (len(work), None),
+        "same": (sum(same.values()), None),
+        "refused_with_a_reason": (sum(map(len, refused.values())), None),
+        "different": (len(failures), _bench.Bar("==", 0)),
+    }
 
 
 # malformed programs
@@ -324,8 +329,8 @@ def _memory() -> int:
     return max(peaks)
 
 
-def malformed(number: int) -> int:
-    """The table; the number of what must not be."""
+def malformed(number: int) -> _bench.Written:
+    """The table, and its figures."""
     chance = random.Random(5)
     programs = valid_programs()
     result: dict[str, Counter[str]] = {format: Counter() for format in TEXT_FORMATS}
@@ -361,7 +366,12 @@ def malformed(number: int) -> int:
     print(f"slowest {slowest:.2f} s; most memory of a parsing process {peak} MiB, of which {idle} MiB are Qiskit's")
     for each in bad[:20]:
         print(f"BAD      {each}")
-    return len(bad)
+    return {
+        "mutated": (number, None),
+        "slowest_s": (slowest, None),
+        "parser_mib": (peak, None),
+        "slow_or_without_a_place": (len(bad), _bench.Bar("==", 0)),
+    }
 
 
 def main() -> None:
@@ -370,14 +380,16 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=200, help="random circuits")
     parser.add_argument("--width", type=int, default=5, help="qubits of mqt-bench's circuits")
     parser.add_argument("--malformed", type=int, default=2000, help="mutated programs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    failures = 0
+    figures: _bench.Written = {}
     if given.what != "malformed":
-        failures += circuits(given.random, given.width)
+        figures |= circuits(given.random, given.width)
     if given.what != "circuits":
-        failures += malformed(given.malformed)
-    raise SystemExit(bool(failures))
+        figures |= malformed(given.malformed)
+    configuration = {"what": given.what, "random": given.random, "width": given.width, "malformed": given.malformed}
+    _bench.report("formats", figures, rows=[], configuration=configuration, file=given.json)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ import statistics
 import time
 from collections.abc import Iterator
 from math import inf
+from pathlib import Path
 
+import _bench
 from qiskit import QuantumCircuit
 
 from pilot.quantum.aer import run_circuit
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--noise", action="store_true")
     parser.add_argument("--widths", type=int, nargs="*", default=WIDTHS)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     arguments = parser.parse_args()
     if arguments.noise:
         return noise()
@@ -97,7 +100,10 @@ def main() -> None:
             f"{method:22} measured / predicted: median {statistics.median(values):.2f}, "
             f"least {min(values):.2f}, most {max(values):.2f} of {len(values)}"
         )
-    print(f"chosen / fastest: median {statistics.median(lost):.2f}, most {max(lost):.2f} of {len(lost)}")
+    figures: _bench.Written = {"chosen_over_fastest": (lost, None), "chosen_over_fastest_most": (max(lost), None)}
+    figures |= {f"measured_over_predicted_{method}": (values, None) for method, values in ratios.items()}
+    configuration = {"seconds": arguments.seconds, "widths": arguments.widths}
+    _bench.report("simulation_costs", figures, rows=[], configuration=configuration, file=arguments.json)
     return None
 
 

@@ -21,7 +21,7 @@ PAGE = ROOT / "docs/performance.md"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- figures: written by scripts/performance.py -->", "<!-- end of figures -->"
 #: Rows of a table that are shown.
-MOST_ROWS = 24
+MOST_ROWS = 60
 
 #: The sections of the page, and their files in order.
 SECTIONS = {
@@ -56,7 +56,12 @@ SECTIONS = {
         *("mitigation", "simulation_costs", "gpu"),
     ),
     "Mini-apps": ("miniapps", "resume"),
-    "The service": ("service.load",),
+    "The service": (
+        *("service.load", "service.origin", "service.kill.sqlite", "service.kill.postgresql", "service.store"),
+        *("service.fuzz", "service.policies", "dashboard"),
+    ),
+    "Scheduling of circuits": ("planning", "simulator"),
+    "Variational loops": ("variational",),
     "On a private Slurm of four nodes, all on the same cores": (
         *("cluster_scaling", "cluster_start", "cluster_dispatch", "cluster_mpi", "cluster_calls", "cluster_failures"),
         "cluster_dispatch.executables",
