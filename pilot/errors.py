@@ -179,6 +179,11 @@ def error_text(error: Exception) -> str:
     return str(error) if isinstance(error, PilotError) else f"{type(error).__name__}: {error}"
 
 
+def file_error(error: Exception) -> str:
+    """Why a file cannot be used: the system's text without its number and the path, which the message has."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that is most similar to this one, or has it as a part; "" if there is none."""
     import difflib  # where something is wrong, not in every process

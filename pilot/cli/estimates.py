@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pilot.cli import streams
-from pilot.errors import DescriptionError, error_text
+from pilot.errors import DescriptionError, error_text, file_error
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -89,7 +89,9 @@ def _circuit(name: str) -> QuantumCircuit:
     try:
         text = sys.stdin.buffer.read().decode() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"qpus: {name} cannot be read: {error}", field="estimate", given=name) from None
+        raise DescriptionError(
+            f"qpus: {name} cannot be read: {file_error(error)}", field="estimate", given=name
+        ) from None
     try:
         circuit = load(text).to_qiskit()
     except DescriptionError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilot.cli import streams
-from pilot.errors import DescriptionError, PilotError, PluginError
+from pilot.errors import DescriptionError, PilotError, PluginError, file_error
 
 if TYPE_CHECKING:
     from pilot.service.client import RemoteTask, ServiceClient
@@ -60,7 +60,7 @@ def client(options: argparse.Namespace) -> ServiceClient:
         try:
             token = Path(options.token_file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise DescriptionError(f"--token-file {options.token_file} cannot be read: {error}") from None
+            raise DescriptionError(f"--token-file {options.token_file} cannot be read: {file_error(error)}") from None
     return ServiceClient(options.server, token, verify=options.ca or True, retry_seconds=_RETRY_SECONDS)
 
 

@@ -19,7 +19,7 @@ import msgspec
 from pilot import registry
 from pilot.cli import remote, streams
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.errors import DescriptionError, PluginError
+from pilot.errors import DescriptionError, PluginError, file_error
 from pilot.manager.manager import PilotManager
 from pilot.wire.exceptions import text_of
 
@@ -235,7 +235,7 @@ def _text(name: str) -> str:
     try:
         return _standard_input() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = file_error(error)
         raise DescriptionError(f"submit: {name} cannot be read: {reason}", field="files", given=name) from None
 
 

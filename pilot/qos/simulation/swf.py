@@ -9,7 +9,7 @@ import lzma
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, file_error
 from pilot.qos.simulation.jobs import Job, Kind
 from pilot.resources import Resources, Terms
 from pilot.scheduling.records import FunctionRecord
@@ -32,7 +32,9 @@ def read(path: str | Path) -> list[Job]:
         with lzma.open(file, "rt") if file.suffix == ".xz" else file.open() as lines:
             found = list(_read(lines, str(path)))
     except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"swf: {path} cannot be read: {error}", field="swf", given=str(path)) from error
+        raise DescriptionError(
+            f"swf: {path} cannot be read: {file_error(error)}", field="swf", given=str(path)
+        ) from error
     if not found:
         raise DescriptionError(f"swf: {path} has no jobs with a run time", field="swf", given=str(path))
     return sorted(found, key=lambda job: job.time)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, file_error
 from pilot.qos.simulation.sites import QUBITS, Site, Tasks, grouped, together
 from pilot.resources import QPUInfo
 from pilot.scheduling.events import SendBatch
@@ -52,7 +52,9 @@ def read(path: str | Path) -> dict[str, QueueTrace]:
         with lzma.open(file, "rt") if file.suffix == ".xz" else file.open() as lines:
             found = _read(csv.reader(lines), str(path))
     except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"trace: {path} cannot be read: {error}", field="trace", given=str(path)) from error
+        raise DescriptionError(
+            f"trace: {path} cannot be read: {file_error(error)}", field="trace", given=str(path)
+        ) from error
     first = min(rows[0][0] for rows in found.values())
     return {
         name: QueueTrace(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, file_error
 
 if TYPE_CHECKING:
     from qiskit.transpiler import Target
@@ -120,7 +120,9 @@ def _rows(path: str, columns: tuple[str, str], option: str) -> list[tuple[float,
         with Path(path).open(newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))
     except (OSError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"{option}: {path} cannot be read: {error}", field=option, given=path) from error
+        raise DescriptionError(
+            f"{option}: {path} cannot be read: {file_error(error)}", field=option, given=path
+        ) from error
     found = []
     for number, words in enumerate(lines, 1):
         if number == 1 and tuple(words) == columns:
