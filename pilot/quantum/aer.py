@@ -18,7 +18,7 @@ from qiskit.circuit import (
     Delay,
     Gate,
 )
-from qiskit.quantum_info import SparsePauliOp
+from qiskit.quantum_info import PauliList, SparsePauliOp
 from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
 
 from pilot.errors import DescriptionError
@@ -27,6 +27,7 @@ from pilot.quantum.aer_simulators import AUTOMATIC, Simulator, data_of, data_of_
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, draw_seeds, registers_of
 from pilot.quantum.packing import pack, unpack
+from pilot.quantum.programs.definitions import append
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,9 +53,10 @@ _BIND_GATE = 5e-6
 class State(NamedTuple):
     """A circuit as the gates that make the state of its qubits."""
 
+    #: On the qubits that it uses alone: idle ones would double what the others take.
     gates: QuantumCircuit
-    #: Those that hold it, in the order of the circuit's; `gates` may have more.
-    qubits: Sequence[Qubit]
+    #: The places in `gates` of the qubits that hold it, in the order of the circuit's; None: that one is 0.
+    places: Sequence[int | None]
     #: The circuit's, in its order; `gates` may have fewer.
     parameters: Sequence[Parameter]
 
@@ -180,18 +182,15 @@ def values_in(
     state: State, observables: Sequence[SparsePauliOp], values: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
     """`exact_values` of a circuit whose state is known; the state stays as it is."""
+    observables = [_on_gates(state, one) for one in observables]
     simulator, seconds = _for_values(state.gates, sum(map(len, observables)), values)
     found = _by_lightning(state, observables, values, seconds)
     if found is not None:
         return found
     labels = [f"value {number}" for number in range(len(observables))]
     gates = state.gates.copy()
-    places = [gates.find_bit(qubit).index for qubit in state.qubits]
     for label, observable in zip(labels, observables, strict=True):
-        # of all qubits: where the circuit has idle ones, Aer 0.18 takes the value of some for that of others
-        # (qiskit-aer#2442)
-        whole = observable.apply_layout(places, gates.num_qubits)
-        gates.append(SaveExpectationValue(whole, label=label), gates.qubits)
+        gates.append(SaveExpectationValue(observable, label=label), gates.qubits)
     if values is None:
         data = data_of(gates, shots=1, seed=0, simulator=simulator)
         return np.array([data[label] for label in labels])
@@ -211,7 +210,7 @@ def state_of(circuit: QuantumCircuit) -> State:
     """
     bare = without_final_measurements(inlined(circuit))
     if all(isinstance(entry.operation, Gate | Barrier | Delay) for entry in bare.data):
-        return State(bare, bare.qubits, circuit.parameters)
+        return _state(bare, bare.qubits, circuit)
     deferred = defer_measurements(bare, keep_qubits=True)
     if deferred is None or deferred.gates.num_qubits > max(MAX_DEFERRED_QUBITS, circuit.num_qubits):
         other = {entry.name for entry in bare.data if not isinstance(entry.operation, Gate | Barrier | Delay)}
@@ -220,7 +219,30 @@ def state_of(circuit: QuantumCircuit) -> State:
             f"acts on outcomes or needs over {MAX_DEFERRED_QUBITS} qubits for that; give a number of shots",
             field="circuit",
         )
-    return State(deferred.gates, [deferred.wires[qubit] for qubit in circuit.qubits], circuit.parameters)
+    return _state(deferred.gates, [deferred.wires[qubit] for qubit in circuit.qubits], circuit)
+
+
+def _state(gates: QuantumCircuit, holders: Sequence[Qubit], circuit: QuantumCircuit) -> State:
+    """The state of a circuit by gates that make it, on the qubits that they use; on one where they use none."""
+    acting = [entry for entry in gates.data if not isinstance(entry.operation, Barrier | Delay)]
+    used = {qubit for entry in acting for qubit in entry.qubits} or {gates.qubits[0]}
+    small = QuantumCircuit([qubit for qubit in gates.qubits if qubit in used], global_phase=gates.global_phase)
+    append(small, acting)
+    places = [small.find_bit(qubit).index if qubit in used else None for qubit in holders]
+    return State(small, places, circuit.parameters)
+
+
+def _on_gates(state: State, observable: SparsePauliOp) -> SparsePauliOp:
+    """An observable of the circuit's qubits as one of all qubits that the gates are on. On a qubit that is 0, Z is 1,
+    and the mean of X and Y is 0."""
+    idle = [number for number, place in enumerate(state.places) if place is None]
+    if idle:
+        kept = [number for number, place in enumerate(state.places) if place is not None]
+        terms = observable.paulis
+        coefficients = observable.coeffs * ~terms.x[:, idle].any(axis=1)
+        observable = SparsePauliOp(PauliList.from_symplectic(terms.z[:, kept], terms.x[:, kept]), coefficients)
+    places = [place for place in state.places if place is not None]
+    return observable.apply_layout(places, state.gates.num_qubits)
 
 
 def _without_probabilities(circuit: QuantumCircuit) -> DescriptionError:
@@ -259,7 +281,6 @@ def _by_lightning(
         return None
     if not lightning.is_available():
         return None
-    wires = [gates.find_bit(qubit).index for qubit in state.qubits]
     found: list[NDArray[np.float64]] = []
     for row in [None] if values is None else values.tolist():
         bound = gates
@@ -268,7 +289,7 @@ def _by_lightning(
         steps = lightning.steps_of(bound)
         if steps is None or (not found and lightning.seconds(steps, width, terms) >= seconds):
             return None
-        found.append(lightning.values_after(steps, wires, observables, width))
+        found.append(lightning.values_after(steps, range(width), observables, width))
     return found[0] if values is None else np.array(found)
 
 

@@ -28,6 +28,7 @@ from qiskit.synthesis import ProductFormula
 
 from pilot.errors import DescriptionError
 from pilot.quantum.blocks import with_qubits
+from pilot.quantum.branching import with_plain_conditions
 from pilot.quantum.programs.definitions import Change, changed, opened
 from pilot.quantum.programs.gate_names import defined, truly_named
 
@@ -93,7 +94,7 @@ def pack(circuits: QuantumCircuit | Iterable[QuantumCircuit]) -> bytes:
 
 def unpack(payload: bytes) -> list[QuantumCircuit]:
     """The circuits that `pack` made `payload` from, in their order."""
-    circuits: list[QuantumCircuit] = qpy.load(io.BytesIO(payload))
+    circuits = [with_plain_conditions(circuit) for circuit in qpy.load(io.BytesIO(payload))]
     if _DELAY.encode() in payload:
         return [changed(circuit, _Arrived()) for circuit in circuits]
     return circuits

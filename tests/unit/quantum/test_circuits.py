@@ -208,6 +208,22 @@ def test_exact_values_of_wide_circuits_that_are_easy():
     assert exact_values(back, [SparsePauliOp("Z" * 30)])[0] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("gates", [0, 1, 2])
+def test_exact_values_of_many_qubits_most_of_which_are_idle(gates):
+    circuit = QuantumCircuit(60)
+    for qubit in range(gates):
+        circuit.ry(0.3, 50 - 30 * qubit)
+    circuit.delay(10, 3, "ns")
+    circuit.barrier()
+    wanted = SparsePauliOp.from_sparse_list(
+        [("ZZ", [50, 3], 2.0), ("XZ", [50, 20], 3.0), ("YZ", [1, 50], 5.0), ("", [], 7.0)], num_qubits=60
+    )
+    z, x = (np.cos(0.3), np.sin(0.3)) if gates else (1.0, 0.0)
+    other = z if gates > 1 else 1.0
+    found = exact_values(circuit, [wanted, SparsePauliOp("Z" * 60)])
+    assert found == pytest.approx([2 * z + 3 * x * other + 7, z * other])
+
+
 def test_gates_that_aer_does_not_know_keep_their_meaning():
     mine = QuantumCircuit(2, name="mine")
     mine.h(0)

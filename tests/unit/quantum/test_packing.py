@@ -2,15 +2,17 @@
 
 import numpy as np
 import pytest
-from qiskit import QuantumCircuit
-from qiskit.circuit import AnnotatedOperation, ControlModifier, Gate, Instruction, Parameter
+from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
+from qiskit.circuit import AnnotatedOperation, Clbit, ControlModifier, Gate, Instruction, Parameter, Qubit
 from qiskit.circuit import library as lib
+from qiskit.circuit.classical import expr
 from qiskit.quantum_info import Operator, SparsePauliOp
 
 from pilot.errors import DescriptionError
 from pilot.quantum.aer import run_circuit
 from pilot.quantum.compilation import structure
 from pilot.quantum.packing import pack, unpack
+from pilot.quantum.programs import load
 
 STATE = np.array([0.6, 0.1, -0.3, 0.7]) / np.linalg.norm([0.6, 0.1, -0.3, 0.7])
 
@@ -186,3 +188,100 @@ def test_bits_that_are_set_before_a_loop_of_many_qubits():
     circuit.measure(2, 1)
     counts = run_circuit(unpack(pack(circuit))[0], 400, 1).get_counts()
     assert set(counts) == {"00", "10"}
+
+
+def dynamic():
+    """A qubit of two is 1, and so is the first bit."""
+    circuit = QuantumCircuit(QuantumRegister(2), ClassicalRegister(3, "c"))
+    circuit.x(0)
+    circuit.measure(0, 0)
+    return circuit
+
+
+def switch_of_an_expression():
+    circuit = dynamic()
+    with circuit.switch(expr.bit_xor(circuit.cregs[0], 3)) as case:
+        with case(0, 1):
+            circuit.h(1)
+        with case(2):
+            circuit.x(1)
+            circuit.measure(1, 1)  # the next case does not see this
+        with case(0b101):
+            circuit.x(0)
+        with case(case.DEFAULT):
+            circuit.x(0)
+    return circuit
+
+
+def switch_with_a_default_alone():
+    circuit = dynamic()
+    with circuit.switch(expr.bit_xor(circuit.cregs[0], 3)) as case, case(case.DEFAULT):
+        circuit.x(1)
+    return circuit
+
+
+def shift():
+    circuit = dynamic()
+    with circuit.if_test(expr.equal(expr.shift_left(circuit.cregs[0], 1), 2)):
+        circuit.x(1)
+    return circuit
+
+
+def index():
+    circuit = dynamic()
+    with circuit.while_loop(expr.index(circuit.cregs[0], 0)):
+        circuit.x([0, 1])
+        circuit.measure(0, 0)
+    circuit.x(0)
+    return circuit
+
+
+def number_beyond_the_register():
+    circuit = load(
+        'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[3]; x q; measure q[0] -> c[0]; if (c == 9) x q[1];'
+    )
+    return circuit.to_qiskit()
+
+
+def bits_outside_registers():
+    circuit = QuantumCircuit([Qubit(), Qubit()], [Clbit(), Clbit(), Clbit()])
+    circuit.x(0)
+    circuit.measure(0, 0)
+    with circuit.if_test((circuit.clbits[0], 1)), circuit.if_test((circuit.clbits[1], 0)):
+        circuit.x(1)
+    return circuit
+
+
+def blocks_with_bits_of_their_own(register):
+    """Their first bit is the circuit's second."""
+    inner = QuantumCircuit(1)
+    inner.x(0)
+    body = QuantumCircuit(QuantumRegister(2), ClassicalRegister(2, register))
+    body.if_test((body.clbits[0], 1), inner, [1], [])
+    body.if_test((body.cregs[0], 3), inner, [1], [])
+    circuit = QuantumCircuit(QuantumRegister(2), ClassicalRegister(2, "c"), [Clbit()])
+    circuit.x(0)
+    circuit.measure(0, 1)
+    circuit.if_test((circuit.clbits[1], 1), body, [0, 1], [1, 0])
+    return circuit
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        switch_of_an_expression(),
+        switch_with_a_default_alone(),
+        shift(),
+        index(),
+        number_beyond_the_register(),
+        bits_outside_registers(),
+        blocks_with_bits_of_their_own("c"),
+        blocks_with_bits_of_their_own("d"),
+    ],
+)
+def test_every_condition_asks_for_the_bits_that_it_names(made):
+    register = ClassicalRegister(2, "end")
+    made.add_register(register)
+    made.measure([0, 1], register)
+    (arrived,) = unpack(pack(made))
+    assert run_circuit(arrived, 10, 1).get_counts("end") == {"11": 10}
