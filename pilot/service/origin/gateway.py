@@ -23,7 +23,7 @@ from pilot.service.origin.codes import ErrorCode, OriginError
 from pilot.service.origin.results import forms_of
 from pilot.service.origin.submissions import Submission
 from pilot.service.origin.tasks import ROUTE, Kept, new_task
-from pilot.service.problems import Problem
+from pilot.service.problems import STORE_ERRORS, Problem, store_away
 from pilot.service.store import Work
 from pilot.states import is_final
 
@@ -165,6 +165,8 @@ def answered(refusal: _Refusal) -> Callable[[_Handler], Callable[[Request], Awai
                 reply = await handler(request)
             except (OriginError, Problem) as error:
                 reply = refusal(error)
+            except STORE_ERRORS as error:
+                reply = refusal(store_away(error))
             return Response(replies.encoded(reply), media_type="application/json")
 
         answer.__annotations__ = {"request": Request, "return": Response}
