@@ -158,8 +158,7 @@ class Service:
             Problem: as `find`; 409: it is not over, or ended without one.
         """
         row = await self.find(user, id)
-        if row.state != "done":
-            view = self.shown(row)
+        if row.state != "done" and (view := self.shown(row)).state != "done":
             why = f": {view.error.message}" if view.error is not None else ""
             raise Problem(409, f"task {id} is {view.state}{why}", state=view.state)
         found = await run_in_threadpool(self.store.result, row.number)
@@ -208,8 +207,10 @@ class Service:
         return "\n".join(dict.fromkeys(texts))
 
     def shown(self, row: Row[Any]) -> TaskView:
-        """What users see of a task."""
+        """What users see of a task. Blocks for some milliseconds where it has ended since its row was read."""
         one = self.coordinator.active.get(row.id) if row.state == "active" else None
+        if row.state == "active" and (self.coordinator.has_taken(row.number) if one is None else one.is_over):
+            row, one = self.store.find(row.id) or row, None
         steps: list[tuple[str, float]] = list(one.steps) if one is not None else self._steps(row)
         return TaskView(
             id=row.id,

@@ -128,7 +128,7 @@ class Gateway:
         kept = msgspec.convert(json.loads(row.extra), type=Kept)
         work = msgspec.json.decode(row.work, type=Work)
         texts = self.service.store.texts(work.programs)
-        result = self.service.store.result(row.number) if row.state == "done" else None
+        result = self.service.store.result(row.number) if view.state == "done" else None
         forms = None if result is None else forms_of(result, kept)
         programs = [texts[hash] for hash in work.programs]
         return replies.task_reply(view, kept, programs, forms, self.chips().statuses(view.qpu.split("|")))
