@@ -16,7 +16,7 @@ import msgspec
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from pilot.errors import DescriptionError, invalid
 from pilot.service import tables
@@ -135,6 +135,13 @@ class Access:
                 self._trusted = {text: known for text, known in self._trusted.items() if known[1] > now}
             self._trusted[token] = user, now + TRUSTED_SECONDS
         return user
+
+    def is_good(self, user: User) -> bool:
+        """True while the token that a user came with may be used: for connections that stay open."""
+        is_in_use = or_(_COLUMNS.expires.is_(None), _COLUMNS.expires > time.time())
+        query = select(_COLUMNS.id).where(_COLUMNS.id == user.token, _COLUMNS.revoked.is_(None), is_in_use)
+        with self._store.engine.connect() as connection:
+            return connection.execute(query).first() is not None
 
     def _write(self, job: Any, argument: Any) -> Future[Any]:
         return self._store.writer.put(job, argument)

@@ -32,8 +32,11 @@ STEPS = (
     "stored",  # the result is on disk
     "retired",  # the coordinator has forgotten it
 )
-#: The state of a task that is not over, by its last step.
+#: The state of a task by its last step; "received" before these, and how it ended after them.
 _STATES = {"queued": "queued", "scheduled": "queued", "compiled": "running", "dispatched": "running"}
+_STATES["corrected"] = "running"
+#: It has ended.
+_LAST_STEPS = ("stored", "retired")
 
 #: Hears of each step of a task.
 Listener = Callable[["ActiveTask", str, float], None]
@@ -59,6 +62,8 @@ class ActiveTask:
         self.waited: set[int] = set()
         #: Its end is being written.
         self.is_ending = False
+        #: How it ended, or is to end.
+        self.end = ""
         self._listener = listener
 
     def step(self, name: str, when: float | None = None) -> None:
@@ -73,8 +78,13 @@ class ActiveTask:
 
     @property
     def state(self) -> str:
-        """ "received", "queued" or "running"."""
-        return _STATES.get(self.steps[-1][0], "running" if self.steps[-1][0] == "corrected" else "received")
+        """ "received", "queued" or "running", or how it ended."""
+        return state_after(self.steps[-1][0], self.end)
+
+    @property
+    def is_over(self) -> bool:
+        """Its end is on disk."""
+        return self.steps[-1][0] in _LAST_STEPS
 
     def sources(self) -> list[Source]:
         """Its texts."""
@@ -83,3 +93,8 @@ class ActiveTask:
     def manager_keys(self) -> list[str]:
         """What the manager knows its tasks by."""
         return [f"{self.id}.{place}" for place in range(max(1, len(self.work.programs)))]
+
+
+def state_after(step: str, end: str) -> str:
+    """The state of a task that has taken this step last; ``end`` is how it ended, where it has."""
+    return end if step in _LAST_STEPS else _STATES.get(step, "received")

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from pilot.service.models import ProblemBody
-from pilot.service.problems import Problem
+from pilot.service.problems import STORE_ERRORS, Problem, store_away
 
 PROBLEM, _PLAIN = "application/problem+json", "application/json"
 #: Of a value that stands in a message: so many characters at most.
@@ -52,6 +52,9 @@ def install(app: FastAPI) -> None:
                 errors[0]["given"] = shown(error.data["given"])
         return response(error.status, str(error), errors, **error.headers)
 
+    async def away(request: Request, error: Exception) -> JSONResponse:
+        return await problem(request, store_away(error))
+
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         errors = [_described(one) for one in error.errors()]
@@ -66,6 +69,8 @@ def install(app: FastAPI) -> None:
         return response(error.status_code, detail, None, **dict(error.headers or {}))
 
     app.add_exception_handler(Problem, problem)
+    for kind in STORE_ERRORS:
+        app.add_exception_handler(kind, away)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, plain)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any
@@ -15,7 +16,7 @@ import httpx
 import msgspec
 
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError, PilotError, ProgramError, SessionError, TaskError
+from pilot.errors import DescriptionError, PilotError, ProgramError, SessionError, TaskError, invalid
 from pilot.service.remote_results import CircuitResult, result_of
 
 #: Where the token is when none is given.
@@ -25,6 +26,13 @@ _FIRST_LOOK, _LOOK = 0.02, 1.0
 #: Answers after which the same request may succeed a moment later.
 _AGAIN = (429, 502, 503, 504)
 _ENDS = ("done", "failed", "cancelled", "invalid")
+_ID = re.compile("[0-9A-F]{32}")
+#: What can stand in a header: a text with other characters is refused before it is sent.
+_PRINTABLE = re.compile("[!-~]+")
+#: Rows that a list of tasks has at most.
+_PAGE = 1000
+#: What a service takes beside the fields of a description.
+_OF_SERVICE = ("project", "session", "reuse")
 #: Fields of a description that a service takes, beside the circuit.
 _FIELDS = (
     *("shots", "observables", "tomography", "parameters", "qpu", "min_fidelity", "deadline", "max_cost", "fallback"),
@@ -66,16 +74,23 @@ class ServiceClient:
                 while it is started again. What was accepted is not accepted twice.
 
         Raises:
-            DescriptionError: there is no token.
+            DescriptionError: there is no token, or it cannot be one; or the URL is none.
             OSError: the file with certificates cannot be read.
         """
-        token = token or os.environ.get(TOKEN)
+        token = (token or os.environ.get(TOKEN) or "").strip()
         if not token:
             raise DescriptionError(f"token: none is given; expected one, or the variable {TOKEN}", field="token")
+        if _PRINTABLE.fullmatch(token) is None:
+            raise DescriptionError("token: it has characters that no token has; copy it again", field="token")
+        if not url.startswith(("http://", "https://")):
+            raise invalid("url", url, "one that begins with http:// or https://, such as http://127.0.0.1:8470")
         self._retry_seconds = retry_seconds
         headers = {"Authorization": f"Bearer {token}"}
         context = ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=120.0, verify=context)
+        try:
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=120.0, verify=context)
+        except httpx.InvalidURL as error:
+            raise invalid("url", url, f"a URL: {error}") from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -96,7 +111,8 @@ class ServiceClient:
 
         Args:
             work: as `PilotManager.submit_task` takes it, with a circuit: an object, or a text, which is sent as it is.
-                Or a mapping with the fields of the service's ``TaskBody``, such as ``function`` and ``args``.
+                ``project``, ``session`` and ``reuse`` may stand beside its fields. Or a mapping with the fields of the
+                service's ``TaskBody``, such as ``function`` and ``args``.
             key: what you call it: the same key gets the same task.
 
         Raises:
@@ -112,17 +128,34 @@ class ServiceClient:
         return self._submit("/v1/batches", {"tasks": [_body(one) for one in descriptions]}, key)
 
     def _submit(self, path: str, body: dict[str, Any], key: str | None) -> list[RemoteTask]:
+        if key and _PRINTABLE.fullmatch(key) is None:
+            raise invalid("key", key, "printable ASCII characters without spaces")
         headers = {"Idempotency-Key": key or uuid.uuid4().hex}  # a second attempt gets the tasks of the first one
         answer = self.request("POST", path, json=body, headers=headers)
         return [RemoteTask(self, id) for id in answer["ids"]]
 
     def task(self, id: str) -> RemoteTask:
-        """A task by its id."""
+        """A task by its id.
+
+        Raises:
+            DescriptionError: no task has such an id.
+        """
+        if _ID.fullmatch(id) is None:
+            raise invalid("id", id, "32 hexadecimal digits, in capitals")
         return RemoteTask(self, id)
 
     def tasks(self, **wanted: Any) -> list[RemoteTask]:
-        """Your tasks, the newest first; ``wanted`` as in ``GET /v1/tasks``, such as ``state="done"``."""
-        return [RemoteTask(self, one["id"]) for one in self.request("GET", "/v1/tasks", params=wanted)["tasks"]]
+        """Your tasks, the newest first: all, or ``limit``; ``wanted`` as in ``GET /v1/tasks``, such as
+        ``state="done"``."""
+        if "limit" in wanted:
+            return [RemoteTask(self, one["id"]) for one in self.request("GET", "/v1/tasks", params=wanted)["tasks"]]
+        found: list[RemoteTask] = []
+        while True:
+            page = self.request("GET", "/v1/tasks", params={**wanted, "limit": _PAGE})
+            found += [RemoteTask(self, one["id"]) for one in page["tasks"]]
+            if page["next"] is None:
+                return found
+            wanted["before"] = page["next"]
 
     def wait_tasks(
         self, tasks: Iterable[RemoteTask], timeout: float | None = None
@@ -187,9 +220,13 @@ class ServiceClient:
                 raise SessionError(f"the service at {self._http.base_url} does not take the request: {problem}")
             time.sleep(pause)
             pause = min(2 * pause, _LOOK)
-        if answer.is_success:
+        if not answer.is_success:
+            raise _error(answer)
+        try:
             return answer.json()
-        raise _error(answer)
+        except ValueError:
+            where = f"{self._http.base_url} answers with {answer.headers.get('content-type') or 'no type'}"
+            raise SessionError(f"{where}, not with JSON: is this the URL of a service?") from None
 
 
 class RemoteTask:
@@ -280,10 +317,14 @@ class RemoteTask:
 
 def _body(work: TaskDescription | Mapping[str, Any]) -> dict[str, Any]:
     """A task as the service takes it."""
-    if isinstance(work, Mapping) and "circuit" not in work:
-        return dict(work)
+    own: dict[str, Any] = {}
+    if isinstance(work, Mapping):
+        if "circuit" not in work:
+            return dict(work)
+        own = {name: work[name] for name in _OF_SERVICE if name in work}
+        work = {name: value for name, value in work.items() if name not in own}
     wanted = TaskDescription.build(work)
-    body = _program(wanted.circuit)
+    body = {**_program(wanted.circuit), **own}
     for field, default in _DEFAULTS.items():
         value = getattr(wanted, field)
         if type(value) is type(default) and value == default:
@@ -306,11 +347,11 @@ def _program(circuit: Any) -> dict[str, Any]:
 
 def _plain(wanted: TaskDescription, field: str, value: Any) -> Any:
     """As JSON has it; arrays as lists."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
+    if isinstance(value, Mapping):  # by a parameter, or its name
+        value = {getattr(name, "name", name): one for name, one in value.items()}
     try:
-        return msgspec.json.decode(msgspec.json.encode(value))
-    except (TypeError, ValueError):
+        return msgspec.json.decode(msgspec.json.encode(value, enc_hook=lambda one: one.tolist()))
+    except (TypeError, ValueError, AttributeError):
         raise wanted.wrong(field, "texts, numbers and lists of them: objects do not travel") from None
 
 
@@ -321,11 +362,20 @@ def _detail(answer: httpx.Response) -> str:
         return answer.text[:200] or answer.reason_phrase
 
 
+def _first_error(answer: httpx.Response) -> dict[str, Any]:
+    """The first value that is not valid; nothing where the answer does not come from a service, but from a proxy."""
+    try:
+        first: dict[str, Any] = answer.json()["errors"][0]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return {}
+    return first
+
+
 def _error(answer: httpx.Response) -> PilotError:
     detail = _detail(answer)
     if answer.status_code in (400, 413, 422):
-        errors: Sequence[dict[str, Any]] = answer.json().get("errors") or [{}]
-        return DescriptionError(detail, field=errors[0].get("field"), given=errors[0].get("given"))
+        first = _first_error(answer)
+        return DescriptionError(detail, field=first.get("field"), given=first.get("given"))
     if answer.status_code in (401, 403):
         return SessionError(f"the service does not take the token: {detail}")
     return PilotError(f"{answer.status_code}: {detail}", status=answer.status_code)

@@ -108,6 +108,10 @@ class Coordinator:
         """True when it takes further tasks only as others end."""
         return len(self.active) >= self._window
 
+    def has_taken(self, number: int) -> bool:
+        """True for a task that is active, or was."""
+        return number <= self._last
+
     def cancel(self, id: str) -> Future[bool]:
         """End a task; the future is done when that was asked for: False when it had ended before."""
         future: Future[bool] = Future()
@@ -324,7 +328,7 @@ class Coordinator:
         qpu: str | None = None,
     ) -> None:
         """Write how it ended; then retire it."""
-        one.is_ending = True
+        one.is_ending, one.end = True, state
         end = End(number=one.number, state=state, result=result, error=error, steps=one.steps, qpu=qpu or "")
         self._write(one, end)
 

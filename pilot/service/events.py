@@ -99,14 +99,15 @@ class Streams:
         self._most = most
         self._open: Counter[str] = Counter()
 
-    def check(self, user: str) -> None:
-        """Raise a Problem (429) when the user has as many as are allowed."""
-        if self._open[user] >= self._most:
-            raise Problem(429, f"events: {user} has {self._most} connections already", headers={"Retry-After": "10"})
-
     @contextlib.contextmanager
     def opened(self, user: str) -> Iterator[None]:
-        """Count a connection while it is open."""
+        """Count a connection while it is open.
+
+        Raises:
+            Problem: 429: the user has as many as are allowed.
+        """
+        if self._open[user] >= self._most:
+            raise Problem(429, f"events: {user} has {self._most} connections already", headers={"Retry-After": "10"})
         self._open[user] += 1
         try:
             yield

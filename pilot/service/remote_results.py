@@ -13,7 +13,7 @@ class CircuitResult(msgspec.Struct, frozen=True, kw_only=True):
     #: "counts", "probabilities", "expectation" or "tomography".
     kind: str
     shots: int | None = None
-    counts: dict[str, float] = {}
+    counts: dict[str, int | float] = {}
     probabilities: dict[str, float] = {}
     #: Of each observable, in order.
     values: Any = None
@@ -23,9 +23,9 @@ class CircuitResult(msgspec.Struct, frozen=True, kw_only=True):
     imaginary: Any = None
     purity: float | None = None
 
-    def get_counts(self) -> dict[str, float]:
+    def get_counts(self) -> dict[str, int | float]:
         """Counts, or probabilities where they are exact, by bit string: bit 0 rightmost."""
-        return self.counts or self.probabilities
+        return self.counts or dict(self.probabilities)
 
     @property
     def density_matrix(self) -> list[list[complex]]:

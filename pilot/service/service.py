@@ -19,7 +19,7 @@ from pilot.service.coordinator import Coordinator
 from pilot.service.estimating import Estimates
 from pilot.service.events import Steps, Streams
 from pilot.service.models import Step, TaskError, TaskView
-from pilot.service.problems import Problem
+from pilot.service.problems import Problem, store_away
 from pilot.service.sessions import Sessions
 from pilot.service.settings import Settings
 from pilot.service.store import ENDS, Filter, NewTask, Store, Submission
@@ -98,12 +98,13 @@ class Service:
         self._check(tasks)
         self._submitting += 1
         try:
-            written = self.store.add(Submission(tasks=tuple(tasks), key=key, digest=digest))
+            most = self.settings.limits.tasks_per_user
+            written = self.store.add(Submission(tasks=tuple(tasks), key=key, digest=digest, most=most))
             ids = await asyncio.wrap_future(written)
         except Problem:
             raise
         except PilotError as error:
-            raise Problem(503, str(error), headers={"Retry-After": "10"}) from error
+            raise store_away(error) from error
         finally:
             self._submitting -= 1
             self._answered = time.monotonic()
@@ -116,23 +117,20 @@ class Service:
 
     def _check(self, tasks: Sequence[NewTask]) -> None:
         limits = self.settings.limits
-        user = tasks[0].user
-        if self.store.active_of(user) + len(tasks) > limits.tasks_per_user:
-            detail = f"{user} has {self.store.active_of(user)} tasks that are not over; at most {limits.tasks_per_user}"
-            raise Problem(429, detail, headers={"Retry-After": "10"})
-        for task in tasks:
+        for place, task in enumerate(tasks):
+            at = f"tasks.{place}." if len(tasks) > 1 else ""
             for program in task.programs:
-                if len(program) > limits.program_bytes:
-                    detail = f"program: {len(program)} characters; at most {limits.program_bytes}"
-                    raise Problem(413, detail, field="program")
-            if (task.options.get("shots") or 0) > limits.shots:
-                raise Problem(422, f"shots: {task.options['shots']}; at most {limits.shots}", field="shots")
-            if (task.options.get("timeout") or 0) > limits.seconds:
-                raise Problem(422, f"timeout: at most {limits.seconds:g} seconds", field="timeout")
+                if 4 * len(program) > limits.program_bytes and (size := len(program.encode())) > limits.program_bytes:
+                    detail = f"{at}program: {size} bytes; at most {limits.program_bytes}"
+                    raise Problem(413, detail, field=f"{at}program")
+            for field, most in (("shots", limits.shots), ("timeout", limits.seconds)):
+                given = task.options.get(field) or 0
+                if given > most:
+                    raise Problem(422, f"{at}{field}: {given}; at most {most:.12g}", field=f"{at}{field}", given=given)
             if task.function and task.function not in self.settings.functions:
                 names = ", ".join(sorted(self.settings.functions)) or "none"
-                detail = f"function: {task.function!r} is not registered; there are: {names}"
-                raise Problem(422, detail, field="function", given=task.function)
+                detail = f"{at}function: {task.function!r} is not registered; there are: {names}"
+                raise Problem(422, detail, field=f"{at}function", given=task.function)
 
     async def find(self, user: User, id: str) -> Row[Any]:
         """The row of a task of this user.
@@ -160,8 +158,7 @@ class Service:
             Problem: as `find`; 409: it is not over, or ended without one.
         """
         row = await self.find(user, id)
-        if row.state != "done":
-            view = self.shown(row)
+        if row.state != "done" and (view := self.shown(row)).state != "done":
             why = f": {view.error.message}" if view.error is not None else ""
             raise Problem(409, f"task {id} is {view.state}{why}", state=view.state)
         found = await run_in_threadpool(self.store.result, row.number)
@@ -189,7 +186,7 @@ class Service:
                 await asyncio.wrap_future(self.store.request_cancel(row.number))
                 await asyncio.wrap_future(self.coordinator.cancel(id))
             except PilotError as error:
-                raise Problem(503, str(error), headers={"Retry-After": "10"}) from error
+                raise store_away(error) from error
             deadline = time.monotonic() + CANCEL_SECONDS
             while row.state == "active" and time.monotonic() < deadline:
                 await asyncio.sleep(0.02)
@@ -210,8 +207,10 @@ class Service:
         return "\n".join(dict.fromkeys(texts))
 
     def shown(self, row: Row[Any]) -> TaskView:
-        """What users see of a task."""
+        """What users see of a task. Blocks for some milliseconds where it has ended since its row was read."""
         one = self.coordinator.active.get(row.id) if row.state == "active" else None
+        if row.state == "active" and (self.coordinator.has_taken(row.number) if one is None else one.is_over):
+            row, one = self.store.find(row.id) or row, None
         steps: list[tuple[str, float]] = list(one.steps) if one is not None else self._steps(row)
         return TaskView(
             id=row.id,

@@ -71,6 +71,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     #: Of the request's body.
     digest: str = ""
+    #: Tasks of this user that are not over at most; None: any number.
+    most: int | None = None
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,7 +140,7 @@ class Store:
     def add(self, submission: Submission) -> Future[list[str]]:
         """Store tasks; their ids, in order. A submission with a known key gets the ids that it got before.
 
-        The future raises `Problem` (422) when the key was used for another body.
+        The future raises `Problem`: 422: the key was used for another body; 429: the user has too many tasks.
         """
         return self.writer.put(self._add, submission)
 
@@ -162,6 +164,10 @@ class Store:
             user = one.tasks[0].user
             if one.key and (user, one.key) in known:
                 answers.append(_repeated(one, *known[user, one.key]))
+                continue
+            waiting = self.active_of(user) + counts[user, "active"]
+            if one.most is not None and waiting + len(one.tasks) > one.most:
+                answers.append(_too_many(user, waiting, one.most))
                 continue
             ids = [secrets.token_hex(16).upper() for _ in one.tasks]
             rows += [_row(task, id, now, texts) for task, id in zip(one.tasks, ids, strict=True)]
@@ -326,6 +332,11 @@ def _repeated(one: Submission, digest: str, ids: list[str]) -> list[str] | Probl
     return Problem(422, "this key was used before, for another body", field="Idempotency-Key", given=one.key)
 
 
+def _too_many(user: str, waiting: int, most: int) -> Problem:
+    detail = f"{user} has {waiting} tasks that are not over; at most {most}"
+    return Problem(429, detail, headers={"Retry-After": "10"})
+
+
 def _row(task: NewTask, id: str, now: float, texts: Counter[str]) -> dict[str, Any]:
     hashes = tuple(database.content_hash(text) for text in task.programs)
     texts.update(task.programs)
@@ -341,7 +352,7 @@ def _row(task: NewTask, id: str, now: float, texts: Counter[str]) -> dict[str, A
         "route": task.route,
         "name": task.name,
         "state": "active",
-        "qpu": qpu if isinstance(qpu, str) else "|".join(qpu),
+        "qpu": _cut(qpu if isinstance(qpu, str) else "|".join(qpu)),
         "submitted": now,
         "work": encoded,
         "extra": json.dumps(task.extra) if task.extra else "",
@@ -364,8 +375,13 @@ def _ended(one: End, now: float) -> dict[str, Any]:
         "ended": one.ended or now,
         "error": None if one.error is None else json.dumps(one.error),
         "steps": json.dumps([*one.steps, ("stored", now)]),
-        **({"qpu": one.qpu} if one.qpu else {}),
+        **({"qpu": _cut(one.qpu)} if one.qpu else {}),
     }
+
+
+def _cut(names: str) -> str:
+    """Names of QPUs, as many as the column takes."""
+    return names if len(names) <= tables.QPU_CHARACTERS else f"{names[: tables.QPU_CHARACTERS - 1]}…"
 
 
 def _end_statement(*columns: str) -> Any:

@@ -21,6 +21,9 @@ VERSION = 2
 #: By version: what makes the layout of the next one, where new tables are not enough.
 UPGRADES = {1: "ALTER TABLE tasks ADD COLUMN cancel_requested FLOAT"}
 
+#: Characters of the names of a task's QPUs, joined by "|"; what is longer is cut.
+QPU_CHARACTERS = 200
+
 metadata = MetaData()
 
 #: One row: the version of the layout.
@@ -55,7 +58,7 @@ tasks = Table(
     # "active", or how it ended: "done", "failed", "cancelled", "invalid".
     Column("state", String(12), nullable=False),
     # The QPU that was asked for; once it has ended, the one that it ran on. "": none.
-    Column("qpu", String(200), nullable=False, server_default=""),
+    Column("qpu", String(QPU_CHARACTERS), nullable=False, server_default=""),
     # Seconds since the epoch. Never less than in the row before.
     Column("submitted", Float, nullable=False),
     Column("ended", Float),

@@ -6,15 +6,18 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import TypeAdapter
 
+from pilot.errors import did_you_mean
 from pilot.service import direct
-from pilot.service.access import CurrentUser, User
+from pilot.service.access import TRUSTED_SECONDS, CurrentUser, User
+from pilot.service.active import state_after
 from pilot.service.answers import described
 from pilot.service.models import (
     Accepted,
@@ -28,6 +31,9 @@ from pilot.service.models import (
 from pilot.service.problems import Problem
 from pilot.service.service import Service
 from pilot.service.store import Filter, NewTask
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 router = APIRouter(prefix="/v1", tags=["tasks"], responses=described(401))
 
@@ -88,7 +94,16 @@ async def _submit(request: Request, user: User, bodies: Sequence[TaskBody], key:
     return Accepted(ids=await service.submit(tasks, key=key or "", digest=digest))
 
 
-@router.get("/tasks", responses=described(422))
+def _known(request: Request) -> None:
+    """A word in the query that means nothing is refused: the answer would be about other tasks than those wanted."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            detail = f"{name}: there is no such filter{did_you_mean(name, known)}; there are {', '.join(sorted(known))}"
+            raise Problem(422, detail, field=name, given=request.query_params[name])
+
+
+@router.get("/tasks", responses=described(422), dependencies=[Depends(_known)])
 async def list_tasks(
     request: Request,
     user: CurrentUser,
@@ -172,6 +187,7 @@ async def explain(request: Request, user: CurrentUser, id: Id) -> Explanation:
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
         **described(404, 422, 429),
     },
+    dependencies=[Depends(_known)],
 )
 async def events(
     request: Request,
@@ -182,22 +198,39 @@ async def events(
     service = _service(request)
     if task is not None:
         await service.find(user, task)
-    service.streams.check(user.name)
-    return StreamingResponse(_events(service, user, task), media_type="text/event-stream")
+    return _Stream(service, user, task)
+
+
+class _Stream(StreamingResponse):
+    """The answer with the steps. It is counted from its beginning to its end."""
+
+    def __init__(self, service: Service, user: User, task: str | None) -> None:
+        super().__init__(_events(service, user, task), media_type="text/event-stream")
+        self._opened = service.streams.opened(user.name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._opened:
+            await super().__call__(scope, receive, send)
 
 
 async def _events(service: Service, user: User, task: str | None) -> AsyncIterator[bytes]:
-    with service.streams.opened(user.name), service.steps.listener(user.name, task) as listener:
+    whose = None if task is not None and user.is_admin else user.name
+    with service.steps.listener(whose, task) as listener:
         seen: set[str] = set()
         if task is not None:
             view = await service.view(user, task)
             for one in view.steps:
                 seen.add(one.step)
-                yield _event(task, one.step, view.state, one.time)
+                yield _event(task, one.step, state_after(one.step, view.state), one.time)
             if "retired" in seen:
                 return
         yield b": connected\n\n"
+        looked = time.monotonic()
         async for step in listener.steps():
+            if time.monotonic() > looked + TRUSTED_SECONDS:
+                if not await run_in_threadpool(service.access.is_good, user):
+                    return
+                looked = time.monotonic()
             if step is None:
                 yield b": nothing new\n\n"
             elif task is None or step.step not in seen:

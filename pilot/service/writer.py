@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy.exc import OperationalError
 
 from pilot.errors import SessionError
+from pilot.service.problems import cause
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -109,4 +110,4 @@ class Writer:
             return
         log.error("%d write(s) failed: %s", len(calls), error)
         for call in calls:
-            call.future.set_exception(SessionError(f"the service's store cannot be written: {error}"))
+            call.future.set_exception(SessionError(f"the service's store cannot be written: {cause(error)}"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import math
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +18,9 @@ import httpx
 import pytest
 
 from pilot import DescriptionError, ProgramError, TaskDescription
+from pilot.service.access import Access
 from pilot.service.client import ServiceClient
+from pilot.service.store import Store
 from pilot.testing.services import ServiceProcess
 
 pytestmark = pytest.mark.timeout(180)
@@ -29,6 +34,7 @@ cores_per_node = 2
 qpus = ["fake:manila"]
 [functions]
 power = "builtins:pow"
+sleep = "time:sleep"
 [limits]
 estimates_per_minute = 3
 """
@@ -95,6 +101,54 @@ def test_each_step_is_taken_once_and_in_order(client: ServiceClient, http: httpx
     assert [one["step"] for one in view] == steps
     assert [one["time"] for one in view] == sorted(one["time"] for one in view)
     assert "done" in client.explain(task)
+
+
+def steps_of(answer: httpx.Response) -> Iterator[dict[str, str]]:
+    """The steps of a connection for events, as they come."""
+    lines = (line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: "))
+    return (json.loads(line) for line in lines)
+
+
+def test_events_tell_how_a_task_ended_to_its_user_and_to_administrators(
+    service: ServiceProcess, http: httpx.Client
+) -> None:
+    with ServiceClient(service.url, service.new_token("erin")) as erin:
+        task = erin.submit_task({"function": "power", "args": [2, "x"]})
+        with http.stream("GET", f"/v1/events?task={task.id}", timeout=60) as answer:  # an administrator's
+            states = {one["step"]: one["state"] for one in steps_of(answer)}
+        assert (states["received"], states["stored"], states["retired"]) == ("received", "failed", "failed")
+        again = erin._http.get(f"/v1/events?task={task.id}")
+        assert {one["step"]: one["state"] for one in steps_of(again)} == states
+
+
+def test_events_end_when_the_token_is_revoked(service: ServiceProcess) -> None:
+    token = service.new_token("frank")
+    with ServiceClient(service.url, token) as frank, frank._http.stream("GET", "/v1/events") as answer:
+        steps = steps_of(answer)
+        frank.submit_task({"function": "power", "args": [2, 3]})
+        assert next(steps)["state"] == "received"
+        task = frank.submit_task({"function": "sleep", "args": [2.5]})
+        with contextlib.closing(Store(service.store)) as store:
+            Access(store).revoke(token.split("_")[1])
+        seen = [one["step"] for one in steps if one["task"] == task.id]  # to the end of the answer
+    assert "retired" not in seen
+
+
+def test_a_user_has_so_many_connections_for_events(service: ServiceProcess) -> None:
+    headers = {"Authorization": f"Bearer {service.new_token('grace')}"}
+    ended = threading.Event()
+
+    def connect(_: int) -> int:
+        with httpx.stream("GET", f"{service.url}/v1/events", headers=headers, timeout=60) as answer:
+            if answer.status_code == 200:
+                ended.wait(60)
+            elif next(places) == 9:
+                ended.set()
+            return answer.status_code
+
+    places = itertools.count()
+    with ThreadPoolExecutor(20) as pool:
+        assert sorted(pool.map(connect, range(20))) == [200] * 10 + [429] * 10
 
 
 def test_bad_programs_end_as_invalid_with_their_place(client: ServiceClient) -> None:

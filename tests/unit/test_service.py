@@ -121,6 +121,24 @@ def test_a_key_is_accepted_once_however_many_come_together(store: Store) -> None
     assert store.counts()["active"] == 2
 
 
+def test_the_limit_of_tasks_holds_however_many_come_together(store: Store) -> None:
+    asked = [store.add(Submission(tasks=(task(), task()), key=f"{one}", most=7)) for one in range(50)]
+    refused = [error for one in asked if (error := one.exception()) is not None]
+    assert len(refused) == 47 and all(isinstance(error, Problem) and error.status == 429 for error in refused)
+    assert store.active_of("alice") == store.counts("alice")["active"] == 6
+    assert store.add(Submission(tasks=(task("bob"),) * 7, most=7)).result()
+    again = store.add(Submission(tasks=(task(), task()), key="0", most=7))  # which it has already
+    assert again.result() == asked[0].result()
+
+
+def test_many_qpus_fit_into_the_column(store: Store) -> None:
+    (id,) = add(store, task(options={"qpu": ["fake:manila"] * 100}))
+    row = store.find(id)
+    assert row is not None and row.qpu.startswith("fake:manila|") and len(row.qpu) == tables.QPU_CHARACTERS
+    store.end(End(number=row.number, state="done", result=b"[1]", qpu="q" * 300)).result()
+    assert len(store.find(id).qpu) == tables.QPU_CHARACTERS  # type: ignore[union-attr]
+
+
 def test_ids_are_unlike_and_times_in_order(store: Store) -> None:
     ids = add(store, *[task()] * 500)
     assert len(set(ids)) == 500

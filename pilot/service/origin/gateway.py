@@ -23,7 +23,7 @@ from pilot.service.origin.codes import ErrorCode, OriginError
 from pilot.service.origin.results import forms_of
 from pilot.service.origin.submissions import Submission
 from pilot.service.origin.tasks import ROUTE, Kept, new_task
-from pilot.service.problems import Problem
+from pilot.service.problems import STORE_ERRORS, Problem, store_away
 from pilot.service.store import Work
 from pilot.states import is_final
 
@@ -128,7 +128,7 @@ class Gateway:
         kept = msgspec.convert(json.loads(row.extra), type=Kept)
         work = msgspec.json.decode(row.work, type=Work)
         texts = self.service.store.texts(work.programs)
-        result = self.service.store.result(row.number) if row.state == "done" else None
+        result = self.service.store.result(row.number) if view.state == "done" else None
         forms = None if result is None else forms_of(result, kept)
         programs = [texts[hash] for hash in work.programs]
         return replies.task_reply(view, kept, programs, forms, self.chips().statuses(view.qpu.split("|")))
@@ -165,6 +165,8 @@ def answered(refusal: _Refusal) -> Callable[[_Handler], Callable[[Request], Awai
                 reply = await handler(request)
             except (OriginError, Problem) as error:
                 reply = refusal(error)
+            except STORE_ERRORS as error:
+                reply = refusal(store_away(error))
             return Response(replies.encoded(reply), media_type="application/json")
 
         answer.__annotations__ = {"request": Request, "return": Response}

@@ -75,7 +75,9 @@ def refusal(error: OriginError | Problem) -> dict[str, Any]:
 def query_refusal(error: OriginError | Problem) -> dict[str, Any]:
     """The same for a query, in the form of a reply about a task that failed: the client asks again until there is one
     about a task that is over."""
-    return _about("", TaskState.FAILED, int(code_of(error)), str(error))
+    code = code_of(error)
+    state = TaskState.WAITING if code is ErrorCode.DATABASE else TaskState.FAILED  # not known now: ask again
+    return _about("", state, int(code), str(error))
 
 
 def _about(task: str, state: TaskState, code: int, info: str) -> dict[str, Any]:
