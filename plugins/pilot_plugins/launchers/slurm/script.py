@@ -100,8 +100,8 @@ def given_options(wanted: PilotDescription) -> list[tuple[str, str]]:
 
 
 def check_options(wanted: PilotDescription) -> None:
-    """Raise DescriptionError for ``#SBATCH`` lines under which the pilot's job could not be followed, and for options that
-    Slurm would not read."""
+    """Raise DescriptionError for ``#SBATCH`` lines under which the pilot's job could not be followed, and for those
+    that Slurm would not read."""
     for line in wanted.scheduler_script_commands:
         if _NO_OPTION.fullmatch(line):
             expected = f'commands, and options of sbatch in lines that begin with "#SBATCH "; not {line!r}'
