@@ -89,7 +89,9 @@ def _why_unreported(state: SessionState, pilot: str) -> str:
     one = state.pilots[pilot]
     if text := _tail(one.log_path):
         return f" before its agent reported; its log ends with: {text}"
-    text = f" before its agent reported, and {one.log_path} is empty or not there"
+    if one.log_path.exists():  # its host sees the folder
+        return f" before its agent reported; {one.log_path} is empty"
+    text = f" before its agent reported, and {one.log_path} is not there"
     if state.jobs.launcher(one.description).remote:
         text += ": is the session folder visible on the compute nodes, under the same path? (session_dir)"
     return text

@@ -161,10 +161,19 @@ def test_a_folder_that_the_node_does_not_see(manager: PilotManager, idle_cluster
     eventually(lambda: "pending" in pilot.job, 60)
     pilot.log_path.parent.rename(pilot.log_path.parent.with_name("gone"))
     idle_cluster.run("scancel", blocker)
-    with pytest.raises(
-        PilotFailed, match=r"agent\.log is empty or not there: is the session folder visible on the comp"
-    ):
+    with pytest.raises(PilotFailed, match=r"agent\.log is not there: is the session folder visible on the comp"):
         pilot.wait(60)
+
+
+def test_a_line_of_the_users_own_that_ends_the_job(manager: PilotManager) -> None:
+    with pytest.raises(PilotFailed, match=r"ended with code 3 before its agent reported; .*agent\.log is empty"):
+        ask(manager, scheduler_script_commands=["exit 3"], restarts=0).wait(60)
+
+
+def test_more_memory_than_a_node_has(manager: PilotManager) -> None:
+    """Slurm takes such a job and lets it fail; a further one would fail as well."""
+    with pytest.raises(PilotFailed, match=r"BadConstraints\): no node has what .*memory"):
+        ask(manager, memory="64 GiB").wait(60)
 
 
 def test_a_walltime_shorter_than_the_start(manager: PilotManager) -> None:

@@ -360,6 +360,14 @@ def test_sbatch_goes_to_another_cluster_by_itself(slurm: Played, launcher: Slurm
         ("#SBATCH --comment='open", "shell can read"),
         ("#SBATCH hetjob", "ask for another pilot"),
         ("#SBATCH  packjob # GPUs", "ask for another pilot"),
+        ("#SBATCH --signal=B:USR2@60", "give walltime, and drain"),
+        ("#SBATCH --time=10", "give walltime"),
+        ("#SBATCH -N2", "give number_of_nodes"),
+        (" #SBATCH --qos=fast", "begin with \"#SBATCH \"; not ' #SBATCH --qos=fast'"),
+        ("#sbatch --qos=fast", 'begin with "#SBATCH "'),
+        ("#PBS -q fast", 'begin with "#SBATCH "'),
+        ("--qos=fast", 'begin with "#SBATCH "'),
+        ("-p fast", 'begin with "#SBATCH "'),
     ],
 )
 def test_lines_under_which_a_job_could_not_be_followed(
@@ -369,7 +377,19 @@ def test_lines_under_which_a_job_could_not_be_followed(
         launcher_check(launcher, make(scheduler_script_commands=(line,)))
 
 
-@pytest.mark.parametrize("line", ["#SBATCH --wait-all-nodes=1", "#SBATCH --nice", "#SBATCH -A me", "echo -J --wait"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "#SBATCH --wait-all-nodes=1",
+        "#SBATCH --time-min=5",
+        "#SBATCH --nodelist=c1",
+        "#SBATCH --nice",
+        "#SBATCH -A me",
+        "##SBATCH --qos=fast",
+        "# SBATCH is above",
+        "echo -J --wait",
+    ],
+)
 def test_other_lines_are_passed_on(line: str, launcher: SlurmLauncher, make: Any) -> None:
     launcher_check(launcher, make(scheduler_script_commands=(line,)))
 

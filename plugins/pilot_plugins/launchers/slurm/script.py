@@ -25,9 +25,14 @@ SIGNAL_MARGIN = 30
 _NOT_A_PILOTS = {
     ("array", "a"): "ask for several pilots",
     ("job-name", "J"): "give the pilot a name",
+    ("nodes", "N"): "give number_of_nodes",
+    ("signal", ""): "give walltime, and drain for how long before its end nothing new is started",
     ("test-only", ""): "see `pilot doctor --site`",
+    ("time", "t"): "give walltime",
     ("wait", "W"): "see Pilot.wait",
 }
+#: What was meant as an option of the batch system's, and is a comment to sbatch or no command to the shell.
+_NO_OPTION = re.compile(r"\s+#SBATCH\b.*|\s*#(?!SBATCH)(?i:SBATCH|PBS|BSUB|COBALT)\b.*|\s*-.*")
 
 
 class _Template(string.Template):
@@ -95,7 +100,12 @@ def given_options(wanted: PilotDescription) -> list[tuple[str, str]]:
 
 
 def check_options(wanted: PilotDescription) -> None:
-    """Raise DescriptionError for ``#SBATCH`` lines under which the pilot's job could not be followed."""
+    """Raise DescriptionError for ``#SBATCH`` lines under which the pilot's job could not be followed, and for those
+    that Slurm would not read."""
+    for line in wanted.scheduler_script_commands:
+        if _NO_OPTION.fullmatch(line):
+            expected = f'commands, and options of sbatch in lines that begin with "#SBATCH "; not {line!r}'
+            raise wanted.wrong("scheduler_script_commands", expected)
     try:
         given = given_options(wanted)
     except ValueError as error:

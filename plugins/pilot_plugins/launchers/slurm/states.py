@@ -52,7 +52,7 @@ _HELD = "it is held: scontrol release {id}, by the user who holds it"
 #: Reasons for which a pending job never starts, and what to do.
 NEVER = {
     "AccountNotAllowed": "the partition does not take this project",
-    "BadConstraints": "no node has what constraint, gres or cores_per_node ask for",
+    "BadConstraints": "no node has what constraint, gres, memory, cores_per_node or gpus_per_node ask for",
     "DependencyNeverSatisfied": "the job that it depends on has failed",
     "InvalidAccount": "project is not an account that you may use (sacctmgr show associations user=$USER)",
     "InvalidQOS": "qos is not one that you may use (sacctmgr show associations user=$USER)",
@@ -179,6 +179,8 @@ class WatchedJob:
                 return JobState.EXPIRED, "its walltime was nearly over, and the agents ended"
             return JobState.ENDED, f"the agents ended with code {self._ended[0]}"
         if shown is not None and state is JobState.ENDED:
+            if self._started is None and shown[2] in NEVER:
+                return JobState.REFUSED, f"{self._describe_end(shown)}: {NEVER[shown[2]].format(id=self._id.number)}"
             return state, self._describe_end(shown)
         is_forgotten = self._unknown >= FORGOTTEN_POLLS
         if self._ended is not None and (is_forgotten or time.monotonic() - self._seen_ended > SETTLE_SECONDS):
