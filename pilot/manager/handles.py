@@ -352,6 +352,11 @@ def wait_done(task: Task, timeout: float | None) -> None:
                 raise TimeoutError(f"task {task.id} ({task.name}) is {task.state.value} after {timeout} s")
 
 
+def interrupted(task: Task) -> None:
+    """Ctrl-C came while somebody waited for this task among others."""
+    task._keeper.interrupted()
+
+
 def _follow(future: Future[None], done: Future[None]) -> None:
     """The future ends as the other one did."""
     if error := done.exception():

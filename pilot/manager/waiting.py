@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import queue
 import time
 from collections.abc import Callable
 from threading import Condition
+from typing import TypeVar
+
+T = TypeVar("T")
 
 #: Seconds that a thread sleeps at a time.
 STEP_SECONDS = 0.5
@@ -35,6 +39,29 @@ def wait_for(
             interrupted()
         raise
     return True
+
+
+def take_from(waiting: queue.SimpleQueue[T], end: float | None, interrupted: Callable[[], None]) -> T:
+    """The next of a queue, waited for in steps as well.
+
+    Args:
+        waiting: taken from.
+        end: the time of `time.monotonic` until which to wait; None: for ever.
+        interrupted: called when Ctrl-C ends the waiting.
+
+    Raises:
+        queue.Empty: it had none until then.
+    """
+    try:
+        while True:
+            try:
+                return waiting.get(timeout=max(0.0, _step(end)))
+            except queue.Empty:
+                if end is not None and time.monotonic() >= end:
+                    raise
+    except KeyboardInterrupt:
+        interrupted()
+        raise
 
 
 def _step(end: float | None) -> float:

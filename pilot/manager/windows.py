@@ -6,12 +6,14 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
 from pilot.errors import invalid
-from pilot.manager.handles import Task
+from pilot.manager.handles import Task, interrupted
 from pilot.manager.maps import ChunkSize, MapResult
+from pilot.manager.waiting import take_from
 
 R = TypeVar("R")
 #: The arguments of one input.
@@ -97,7 +99,7 @@ def _ended(tasks: Iterator[Task[R]], window: int | None, end: float | None) -> I
         count += 1
     while count:
         try:
-            first = ended.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
+            first = take_from(ended, end, partial(interrupted, task))
         except queue.Empty:
             raise TimeoutError(f"{count} task(s) are not finished") from None
         for task in islice(tasks, 1):

@@ -182,6 +182,19 @@ class CurrentManager:
         self._check()
         self._calls.watch([task.id for task in tasks])
 
+    def tell_of_ends(self, tasks: Iterable[ChildTask[Any]], tell: Callable[[ChildTask[Any]], None]) -> None:
+        """Block until the tasks are over, and call ``tell`` with each as soon as it is."""
+        self._check()
+        open = {task.id: task for task in tasks}
+
+        def are_over() -> bool:
+            for id in [id for id in open if self._calls.end_of(id) is not None]:
+                tell(open.pop(id))
+            return not open
+
+        if not are_over():
+            self._calls.wait(list(open), are_over)
+
     def end_of(self, task: ChildTask[Any]) -> Any:
         """How it ended; None: that is not known here."""
         self._check()

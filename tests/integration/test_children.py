@@ -274,6 +274,28 @@ def test_threads_and_coroutines_of_a_task_wait_too(single: PilotManager) -> None
     assert single.submit_task(coroutine).result(timeout=SOON) == [0, 1, 8]
 
 
+def test_coroutines_wait_for_the_first_of_many_and_cancel_the_others(double: PilotManager) -> None:
+    async def parent() -> list[str]:
+        import asyncio
+
+        async def ended(child: Any) -> Any:
+            return await child
+
+        manager = pilot.current_manager()
+        long = [asyncio.create_task(ended(child)) for child in manager.map(time.sleep, [600] * 40)]
+        first = asyncio.create_task(ended(manager.submit_task(TaskDescription(function=abs, args=[-1], priority=9))))
+        await asyncio.wait([*long, first], return_when=asyncio.FIRST_COMPLETED)
+        for one in long:
+            one.cancel()
+        await asyncio.wait(long)
+        return [str(first.result()), *{str(one.cancelled()) for one in long}]
+
+    task = double.submit_task(parent)
+    assert task.result(timeout=SOON) == ["1", "True"]
+    _, left = double.wait_tasks([one for one in double.tasks.values() if one.id > task.id], timeout=SOON)
+    assert not left
+
+
 def test_what_waits_behind_a_parent_runs_meanwhile(single: PilotManager) -> None:
     """Short tasks travel in batches: its children may come after tasks that are behind it in its own worker."""
     single.get_results([single.submit_task(fibonacci, 1) for _ in range(20)])  # now they are known to be short

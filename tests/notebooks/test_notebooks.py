@@ -150,6 +150,10 @@ def test_an_interrupt_cancels_what_is_queued_and_a_second_one_what_runs(notebook
     notebook.run(interrupted + "slow[0].result()", fails=True)
     (value,) = notebook.run("manager.wait_tasks(slow); slow[0].cancelled(), manager.submit_task(pow, 2, 3).result()")
     assert value["data"]["text/plain"] == "(True, 8)"
+    notebook.run("slow = manager.map(time.sleep, [60] * 3)\nwhile not slow[0].running(): time.sleep(.01)")
+    outputs = notebook.run(interrupted + "list(manager.as_completed(slow))", fails=True)
+    assert "2 queued task(s) were cancelled; 1 still run: interrupt once more" in text_of(outputs)
+    notebook.run("slow[0].cancel()")
 
 
 def test_a_kernel_that_is_restarted_leaves_nothing(notebook: Notebook) -> None:

@@ -182,6 +182,8 @@ def test_pilots_get_names_and_must_say_how_large_they_are() -> None:
         needs.pilots_of(Sized(Sizes()), [PilotDescription(resource="slurm://")])
     with pytest.raises(DescriptionError, match="a name that no other pilot of this run has"):
         needs.pilots_of(Sized(Sizes()), [PILOT, PILOT])
+    whole = PilotDescription()  # of local://, where it is the machine that says so
+    assert folder.described(whole)["cores_per_node"] == whole.cores
 
 
 # ---- scaling --------------------------------------------------------------------------------------------------------

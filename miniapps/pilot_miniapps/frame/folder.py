@@ -68,8 +68,8 @@ def beginning(request: RunRequest, settings: Any, pilots: list[PilotDescription]
 
 
 def described(pilot: PilotDescription) -> dict[str, Any]:
-    """The fields of a description that do not have their defaults."""
-    fields: dict[str, Any] = msgspec.to_builtins(pilot)
+    """The fields of a description that do not have their defaults, and how large the pilot is."""
+    fields: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(pilot, cores_per_node=pilot.cores))
     always = ("resource", "engine", "cores_per_node", "number_of_nodes")
     return {key: value for key, value in fields.items() if key in always or value != _DEFAULTS[key]}
 
