@@ -67,9 +67,7 @@ def _waits(record: TaskRecord, now: float) -> bool:
 
 def simulated(terms: Terms) -> Terms:
     """The terms of a task for a QPU that is simulated instead, on a core."""
-    return msgspec.structs.replace(
-        terms, resources=SLOT, facts=None, min_fidelity=0.0, deadline=None, max_cost=None, fallback=""
-    )
+    return msgspec.structs.replace(terms, resources=SLOT, facts=None, min_fidelity=0.0, deadline=None, max_cost=None)
 
 
 def _offers(

@@ -118,6 +118,7 @@ def test_what_no_qpu_meets_waits_for_a_calibration_or_is_simulated() -> None:
     world.tick(100.0)
     assert world.state(waiting) is TaskState.QUEUED
     assert simulated in world.pilot_of and not world.tasks[simulated].terms.resources.qpu
+    assert "no QPU was expected to meet its demands, so it is simulated" in str(world.tasks[simulated].reason)
     better = (QPUEstimate("fake:good", 0.97, 10.0, 5.0), EXPECTED[1])
     world.feed(events.CircuitsEstimated({waiting: better}))
     world.tick(1.0)
