@@ -162,7 +162,9 @@ def test_a_circuit_does_not_wait_longer_than_to_its_deadline() -> None:
     world.tick(8.0)
     assert world.state(task) is TaskState.QUEUED
     world.tick(2.0)
-    assert world.errors[task].error == ErrorCode.NO_PILOT and "deadline=9" in world.errors[task].reason
+    failed = world.errors[task]
+    assert failed.error == ErrorCode.NO_PILOT and "deadline=9" in failed.reason
+    assert "fallback" not in failed.reason  # it has been said
 
 
 @pytest.mark.parametrize("policy", ["formula", "least-wait", "tradeoff", "dual-prices", "matching"])
