@@ -168,10 +168,16 @@ def invalid(field: str, given: object, expected: str, kind: type[_E] = Descripti
         given: the value.
         expected: what goes on after "expected", such as "a number above 0".
         kind: the error's class.
-        shown: how the value appears in the message; "": as its repr.
+        shown: how the value appears in the message; "": as its repr, the middle of a long one left out.
     """
-    message = f"{field}: {shown or repr(given)} is not valid; expected {expected}"
+    message = f"{field}: {shown or brief(given)} is not valid; expected {expected}"
     return kind(message, field=field.rpartition(".")[2], given=given)
+
+
+def brief(given: object, most: int = 300) -> str:
+    """The repr of a value; of a long one the beginning and the end."""
+    text = repr(given)
+    return text if len(text) <= most else f"{text[: most * 2 // 3]} … {text[3 - most // 3 :]}"
 
 
 def error_text(error: Exception) -> str:

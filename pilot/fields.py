@@ -12,7 +12,18 @@ from functools import cache
 from itertools import compress
 from numbers import Integral, Number, Real
 from operator import is_not
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeAlias, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    get_origin,
+)
 
 import msgspec
 from msgspec import Meta
@@ -194,8 +205,10 @@ def _known(cls: type[Description]) -> _Known:
 
 
 def _expected(kind: Any) -> str:
-    """The description that the annotation carries, also inside a union."""
+    """The description that the annotation carries, also inside a union; or the values that it lists."""
     for part in (kind, *getattr(kind, "__args__", ())):
+        if get_origin(part) is Literal:
+            return " or ".join(map(repr, get_args(part)))
         for meta in getattr(part, "__metadata__", ()):
             if isinstance(meta, Meta) and meta.description:
                 return meta.description

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from functools import cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import DescriptionError, PluginError, did_you_mean, invalid
@@ -103,6 +104,11 @@ def policy(chosen: str | Policy, **settings: Any) -> Policy:
     if not isinstance(chosen, str) or (":" in chosen and EntryPoint.pattern.match(chosen) is None):
         raise invalid("policy", chosen, "the name of a policy, 'package.module:Class', or a Policy", PluginError)
     made = _load(EntryPoint(chosen, chosen, data["group"])) if ":" in chosen else load(data["group"], chosen)
+    known = _settings_of(made)
+    for setting in settings:
+        if known is not None and setting not in known:
+            message = f"the policy {chosen!r} has no setting {setting!r}{did_you_mean(setting, known)}; it has: "
+            raise PluginError(message + (", ".join(known) or "none"), **data)
     try:
         one = made(**settings)
     except Exception as error:
@@ -111,6 +117,21 @@ def policy(chosen: str | Policy, **settings: Any) -> Policy:
     if not isinstance(one, Policy):
         raise PluginError(f"the policy {chosen!r} is not a pilot.interfaces.Policy: it is {one!r}", **data)
     return one
+
+
+def _settings_of(made: Any) -> list[str] | None:
+    """What a policy is made with, and its bases where it passes the rest on to them; None: that is not known."""
+    if not (isinstance(made, type) and issubclass(made, Policy)):
+        return None
+    found: list[str] = []
+    for base in made.__mro__[:-1]:
+        if "__init__" not in vars(base):
+            continue
+        _, *parameters = signature(vars(base)["__init__"]).parameters.values()
+        found += [one.name for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)]
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            break
+    return found
 
 
 def policies(chosen: str | Policy, **settings: Any) -> tuple[Policy, Policy | None]:

@@ -67,6 +67,8 @@ class Request:
         refuse_simulator_instructions(circuit)
         noise = b"" if description.noise_model is None else packed_model(description)
         devices, simulator = ((), "") if noise else _where(description, offer)
+        if not devices:
+            _check_no_demands(description)
         return cls(
             description=description,
             circuit=circuit,
@@ -203,6 +205,15 @@ def _bundler(description: TaskDescription, devices: tuple[str, ...]) -> Bundler 
         )
     made: Bundler = registry.load("pilot.bundlers", "circuit")() if given is True else given
     return made
+
+
+def _check_no_demands(description: TaskDescription) -> None:
+    """Refuse what is compared with estimates of devices alone, where it is simulated."""
+    for field in ("deadline", "max_cost", "fallback"):
+        if getattr(description, field) is not None:
+            raise description.wrong(
+                field, "nothing for a simulator, which is not chosen by estimates; name devices as qpu, or '*' for any"
+            )
 
 
 def _where(description: TaskDescription, offer: Offer) -> tuple[tuple[str, ...], str]:

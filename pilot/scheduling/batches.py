@@ -41,7 +41,7 @@ DEVICE_GIVE_BACK_SECONDS = 60.0
 #: those that run at the same time are one circuit.
 SHARING_TASKS = 4
 #: Why a task went where it is: a policy's text, or what a text is made from when somebody asks.
-Reason: TypeAlias = "str | Chosen | Planned | Assigned | Sharing"
+Reason: TypeAlias = "str | Chosen | Planned | Assigned | Sharing | Simulated"
 
 
 class Sharing(NamedTuple):
@@ -52,6 +52,15 @@ class Sharing(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.reason}; sent with {self.others} other task{'s' * (self.others != 1)} that may share the QPU"
+
+
+class Simulated(NamedTuple):
+    """Why a circuit that no QPU is good enough for went to a pilot. As a text when it is asked for."""
+
+    reason: object
+
+    def __str__(self) -> str:
+        return f"no QPU was expected to meet its demands, so it is simulated, without noise; {self.reason}"
 
 
 def goes_with(first: TaskRecord, other: TaskRecord) -> bool:
@@ -174,12 +183,12 @@ class Batches:
         self.last += 1
         if records[0].terms.shares_qpu and len(records) > 1:
             reason = Sharing(reason, len(records) - 1)
+        needs = option.resources
         for record in records:
             record.state = TaskState.BOUND
             record.pilot = pilot.id
             record.batch = self.last
-            record.reason = reason
-        needs = option.resources
+            record.reason = Simulated(reason) if record.terms.fallback and not needs.qpu else reason
         is_known = expected > 0.0 and not needs.qpu
         ends_at = now + expected if is_known else None
         entries = {record.id: record for record in records}

@@ -50,11 +50,12 @@ def settle(
         wanted = ", ".join(f"{field}={value:g}" for field, value in demands(record.terms).items())
         best = max(offers, key=lambda offer: offer[1], default=None)
         offer = f"the best offer: {best[2]}" if best is not None else "no QPU can run it"
+        is_told = record.terms.fallback == "wait"
+        advice = "" if is_told else ", or say what shall happen then: fallback='simulator' or 'wait'"
         queue.fail_queued(
             [record],
             ErrorCode.NO_PILOT,
-            f"no QPU is expected to meet {wanted}; {offer}. Ask for less, add a pilot with another QPU, or say what "
-            "shall happen then: fallback='simulator' or 'wait'",
+            f"no QPU is expected to meet {wanted}; {offer}. Ask for less, or add a pilot with another QPU{advice}",
             commands,
         )
 
@@ -67,9 +68,7 @@ def _waits(record: TaskRecord, now: float) -> bool:
 
 def simulated(terms: Terms) -> Terms:
     """The terms of a task for a QPU that is simulated instead, on a core."""
-    return msgspec.structs.replace(
-        terms, resources=SLOT, facts=None, min_fidelity=0.0, deadline=None, max_cost=None, fallback=""
-    )
+    return msgspec.structs.replace(terms, resources=SLOT, facts=None, min_fidelity=0.0, deadline=None, max_cost=None)
 
 
 def _offers(

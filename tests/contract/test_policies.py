@@ -234,7 +234,12 @@ UNKNOWN: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a module": ("no.such:Policy", {}, "the policy 'no.such:Policy' cannot be loaded: ModuleNotFoundError"),
     "no class in it": ("pilot.scheduling.policies:Nothing", {}, "cannot be loaded: AttributeError"),
     "no policy": ("builtins:dict", {"wait_for_pilot": 0}, "is not a pilot.interfaces.Policy"),
-    "settings": ("balanced", {"speed": 3}, "cannot be made with the settings {'speed': 3}: TypeError"),
+    "settings": ("balanced", {"speed": 3}, "the policy 'balanced' has no setting 'speed'; it has: none"),
+    "settings of a base": (
+        "formula",
+        {"movs": True},
+        "no setting 'movs' .did you mean 'moves'..; it has: c, beta, moves,",
+    ),
     "two colons": ("a:b:c", {}, "'a:b:c' is not valid; expected the name of a policy"),
     "no attribute": ("a:", {}, "'a:' is not valid; expected the name of a policy"),
     "a class": (ShortestFirst, {}, "is not valid; expected the name of a policy"),

@@ -67,6 +67,10 @@ CALLS: dict[str, tuple[Callable[[PilotManager], Any], str]] = {
         lambda _: TaskDescription(circuit=bell(), shots=1.5),  # type: ignore[arg-type]
         "TaskDescription.shots: 1.5 is not valid; expected a whole number of at least 1",
     ),
+    "a word that is none of two": (
+        lambda _: TaskDescription(circuit=bell(), fallback="simulate"),  # type: ignore[arg-type]
+        "TaskDescription.fallback: 'simulate' is not valid; expected 'simulator' or 'wait'",
+    ),
     "no pilot yet": (
         lambda manager: manager.submit_task(pow, 2, 3),
         "no pilot can run this task: there is no pilot yet: call submit_pilot first",

@@ -66,3 +66,10 @@ def test_an_invalid_value_is_named_in_one_form() -> None:
     assert (type(error), error.field, error.given) == (errors.DescriptionError, "ports", (0, 1))
     other = errors.invalid("address", "x" * 99, "an address", errors.SessionError, shown="'x…'")
     assert (type(other), str(other)) == (errors.SessionError, "address: 'x…' is not valid; expected an address")
+
+
+def test_a_long_value_is_shown_by_its_beginning_and_end() -> None:
+    error = errors.invalid("TaskDescription.parameters", list(range(100_000)), "3 numbers")
+    assert len(str(error)) < 400 and error.given == list(range(100_000))
+    assert str(error).startswith("TaskDescription.parameters: [0, 1, 2,")
+    assert str(error).endswith("99998, 99999] is not valid; expected 3 numbers")

@@ -118,6 +118,7 @@ def test_what_no_qpu_meets_waits_for_a_calibration_or_is_simulated() -> None:
     world.tick(100.0)
     assert world.state(waiting) is TaskState.QUEUED
     assert simulated in world.pilot_of and not world.tasks[simulated].terms.resources.qpu
+    assert "no QPU was expected to meet its demands, so it is simulated" in str(world.tasks[simulated].reason)
     better = (QPUEstimate("fake:good", 0.97, 10.0, 5.0), EXPECTED[1])
     world.feed(events.CircuitsEstimated({waiting: better}))
     world.tick(1.0)
@@ -161,7 +162,9 @@ def test_a_circuit_does_not_wait_longer_than_to_its_deadline() -> None:
     world.tick(8.0)
     assert world.state(task) is TaskState.QUEUED
     world.tick(2.0)
-    assert world.errors[task].error == ErrorCode.NO_PILOT and "deadline=9" in world.errors[task].reason
+    failed = world.errors[task]
+    assert failed.error == ErrorCode.NO_PILOT and "deadline=9" in failed.reason
+    assert "fallback" not in failed.reason  # it has been said
 
 
 @pytest.mark.parametrize("policy", ["formula", "least-wait", "tradeoff", "dual-prices", "matching"])

@@ -247,7 +247,7 @@ class _Search:
             return f"{len(variant.circuits)} circuits, max_circuits is {options.max_circuits}"
         needed = 2 * len(variant.circuits) * len(variant.factors)
         if needed > self._context.shots:
-            return f"{len(variant.circuits)} circuits need {needed} shots, there are {self._context.shots}"
+            return f"it takes {needed} shots, two for each circuit that runs, and there are {self._context.shots}"
         return ""
 
 

@@ -10,6 +10,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter, ParameterVector
 from qiskit.circuit.classical import expr, types
 from qiskit.circuit.library import quantum_volume
+from qiskit_aer.noise import NoiseModel
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
@@ -263,6 +264,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a vector of another length": ({"parameters": {ParameterVector("a", 3): [1, 2]}, "shots": 5}, "vector a .*3"),
     "an imaginary vector": ({"parameters": {ParameterVector("a", 1): [1j]}, "shots": 5}, "vector a real"),
     "missing": ({"shots": 5}, "values for the 1 free parameters"),
+    "a deadline of a simulation": (
+        {"parameters": [1.0], "shots": 5, "qpu": "aer", "deadline": 9},
+        "deadline: .* nothing for a simulator",
+    ),
+    "a cost of exact results": ({"parameters": [1.0], "max_cost": 9}, "max_cost: .* nothing for a simulator"),
+    "a fallback with noise": (
+        {"parameters": [1.0], "shots": 5, "noise_model": NoiseModel(), "fallback": "wait"},
+        "fallback: .* nothing for a simulator",
+    ),
     "exact on any device": ({"parameters": [1.0], "qpu": "*"}, "a device cannot give exact results"),
 }
 
