@@ -249,6 +249,10 @@ class Store:
         """How many tasks of a user are not over. Does not block."""
         return self._active[user]
 
+    def active_users(self) -> dict[str, int]:
+        """The users with tasks that are not over, and how many these are. Does not block."""
+        return {user: count for user, count in dict(self._active).items() if count > 0}
+
     def _count(self, connection: Connection, changes: Counter[tuple[str, str]]) -> None:
         database.count(connection, changes)
         waiting: Counter[str] = connection.info.setdefault(_ACTIVE, Counter())
@@ -274,9 +278,9 @@ class Store:
         with self.engine.connect() as connection:
             return connection.execute(_filtered(connection, query, wanted)).all()
 
-    def active(self, after: int, limit: int) -> Sequence[Row[Any]]:
-        """Tasks that are not over, the oldest first, from behind a number on."""
-        query = select(tables.tasks).where(_TASKS.state == "active", _TASKS.number > after)
+    def active(self, user: str, after: int, limit: int) -> Sequence[Row[Any]]:
+        """Tasks of a user that are not over, the oldest first, from behind a number on."""
+        query = select(tables.tasks).where(_TASKS.user == user, _TASKS.state == "active", _TASKS.number > after)
         with self.engine.connect() as connection:
             return connection.execute(query.order_by(_TASKS.number).limit(limit)).all()
 
