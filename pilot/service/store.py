@@ -140,7 +140,8 @@ class Store:
     def add(self, submission: Submission) -> Future[list[str]]:
         """Store tasks; their ids, in order. A submission with a known key gets the ids that it got before.
 
-        The future raises `Problem`: 422: the key was used for another body; 429: the user has too many tasks.
+        The future raises `Problem`: 422: the key was used for another body, or a session is closed; 429: the user has
+        too many tasks.
         """
         return self.writer.put(self._add, submission)
 
@@ -153,7 +154,7 @@ class Store:
         return self.writer.put(_request_cancel, number)
 
     def _add(self, connection: Connection, submissions: Sequence[Submission]) -> list[Any]:
-        known = self._known(connection, submissions)
+        known, closed = self._known(connection, submissions), _closed(connection, submissions)
         answers: list[Any] = []
         rows: list[dict[str, Any]] = []
         texts: Counter[str] = Counter()
@@ -164,6 +165,9 @@ class Store:
             user = one.tasks[0].user
             if one.key and (user, one.key) in known:
                 answers.append(_repeated(one, *known[user, one.key]))
+                continue
+            if session := next((task.session for task in one.tasks if task.session in closed), ""):
+                answers.append(Problem(422, f"session: {session} is closed", field="session", given=session))
                 continue
             waiting = self.active_of(user) + counts[user, "active"]
             if one.most is not None and waiting + len(one.tasks) > one.most:
@@ -334,6 +338,14 @@ def _repeated(one: Submission, digest: str, ids: list[str]) -> list[str] | Probl
     if one.digest == digest:
         return ids
     return Problem(422, "this key was used before, for another body", field="Idempotency-Key", given=one.key)
+
+
+def _closed(connection: Connection, submissions: Sequence[Submission]) -> set[str]:
+    """Of the tasks' sessions those that are closed: also those that were open when the request came."""
+    wanted = {task.session for one in submissions for task in one.tasks if task.session}
+    columns = tables.sessions.c
+    query = select(columns.id).where(columns.id.in_(wanted), columns.closed.is_not(None))
+    return set(connection.execute(query).scalars()) if wanted else set()
 
 
 def _too_many(user: str, waiting: int, most: int) -> Problem:

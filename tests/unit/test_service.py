@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import platform
@@ -15,7 +16,9 @@ from sqlalchemy import text, update
 
 from pilot import DescriptionError, SessionError, TaskError
 from pilot.service import results, tables, turns
+from pilot.service.access import User
 from pilot.service.problems import Problem
+from pilot.service.sessions import Sessions
 from pilot.service.settings import Settings
 from pilot.service.store import End, Filter, NewTask, Store, Submission
 from pilot.service.store_lock import StoreLock
@@ -148,6 +151,20 @@ def test_the_limit_of_tasks_holds_however_many_come_together(store: Store) -> No
     assert store.add(Submission(tasks=(task("bob"),) * 7, most=7)).result()
     again = store.add(Submission(tasks=(task(), task()), key="0", most=7))  # which it has already
     assert again.result() == asked[0].result()
+
+
+def test_a_session_that_is_closed_meanwhile_takes_no_task(store: Store) -> None:
+    async def closed() -> str:
+        sessions, user = Sessions(store, lambda id: Future()), User("alice")
+        session = (await sessions.open(user, "")).id
+        await sessions.check(user, {session})
+        await sessions.close(user, session)
+        return session
+
+    session = asyncio.run(closed())
+    with pytest.raises(Problem, match="is closed") as caught:
+        add(store, task(session=session))
+    assert (caught.value.status, store.active_of("alice")) == (422, 0)
 
 
 def test_many_qpus_fit_into_the_column(store: Store) -> None:
