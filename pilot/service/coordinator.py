@@ -267,7 +267,7 @@ class Coordinator:
         Raises:
             DescriptionError: the text is no program, there is no such function, or a field is wrong.
         """
-        options = {"timeout": self._seconds, **one.work.options}
+        options = {"timeout": self._seconds, **one.options(time.time())}
         if one.work.function:
             function = self._functions.get(one.work.function)
             if function is None:

@@ -17,6 +17,7 @@ from sqlalchemy import text, update
 from pilot import DescriptionError, SessionError, TaskError
 from pilot.service import results, tables, turns
 from pilot.service.access import User
+from pilot.service.active import ActiveTask
 from pilot.service.problems import Problem
 from pilot.service.sessions import Sessions
 from pilot.service.settings import Settings
@@ -165,6 +166,14 @@ def test_a_session_that_is_closed_meanwhile_takes_no_task(store: Store) -> None:
     with pytest.raises(Problem, match="is closed") as caught:
         add(store, task(session=session))
     assert (caught.value.status, store.active_of("alice")) == (422, 0)
+
+
+def test_a_deadline_counts_from_the_submission_on(store: Store) -> None:
+    (row,) = [store.find(id) for id in add(store, task(options={"deadline": 60.0, "shots": 5}))]
+    assert row is not None
+    one = ActiveTask(row, lambda task, step, when: None)
+    for passed, left in ((0.0, 60.0), (45.0, 15.0), (3600.0, 1e-3), (-3600.0, 60.0)):  # the clock may go back
+        assert one.options(row.submitted + passed) == {"deadline": pytest.approx(left), "shots": 5}
 
 
 def test_many_qpus_fit_into_the_column(store: Store) -> None:
