@@ -9,13 +9,14 @@ import platform
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import text, update
 
 from pilot import DescriptionError, SessionError, TaskError
-from pilot.service import results, tables, turns
+from pilot.service import events, results, tables, task_routes, turns
 from pilot.service.access import User
 from pilot.service.active import ActiveTask
 from pilot.service.problems import Problem
@@ -182,6 +183,22 @@ def test_many_qpus_fit_into_the_column(store: Store) -> None:
     assert row is not None and row.qpu.startswith("fake:manila|") and len(row.qpu) == tables.QPU_CHARACTERS
     store.end(End(number=row.number, state="done", result=b"[1]", qpu="q" * 300)).result()
     assert len(store.find(id).qpu) == tables.QPU_CHARACTERS  # type: ignore[union-attr]
+
+
+def test_a_connection_that_is_too_slow_is_told_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MOST_WAITING", 2)
+    service: Any = SimpleNamespace(steps=events.Steps())
+    one: Any = SimpleNamespace(id="1", user="alice", state="queued")
+
+    async def read() -> list[str]:
+        stream = task_routes._events(service, User("alice"), None)
+        await anext(stream)  # connected
+        for _ in range(5):
+            service.steps(one, "queued", 0.0)
+        await asyncio.sleep(0)
+        return [(await anext(stream)).decode().splitlines()[0] for _ in range(3)]
+
+    assert asyncio.run(read()) == ["event: missed", "event: step", "event: step"]
 
 
 def test_users_take_turns() -> None:
