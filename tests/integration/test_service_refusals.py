@@ -44,6 +44,12 @@ def test_a_refused_batch_names_the_task_and_what_was_given(http: httpx.Client) -
     assert http.post("/v1/tasks", json={"program": "//" + "é" * 600}).status_code == 413  # 1,202 bytes
 
 
+def test_a_path_with_a_slash_too_many_leads_nowhere(http: httpx.Client) -> None:
+    answer = http.get("/v1/tasks/")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "there is no GET /v1/tasks/")
+    assert http.get("/v1/tasks", params={"stat": "done"}).json()["errors"][0]["field"] == "stat"
+
+
 def test_a_submission_that_is_repeated_at_the_limit_gets_its_tasks(http: httpx.Client) -> None:
     body = {"tasks": [{"program": BELL, "shots": 5}] * 2}
     first = http.post("/v1/batches", json=body, headers={"Idempotency-Key": "k"})
