@@ -54,7 +54,7 @@ def fill(store: Store, rows: int) -> list[str]:
         )
         kept += store.add(Submission(tasks=tasks)).result()[::100]
         ends = []
-        for row in store.active(0, CHUNK):
+        for row in store.active(user, 0, CHUNK):
             state = generator.choices(("done", "failed", "cancelled"), (96, 3, 1))[0]
             value = result if state == "done" else None
             ends.append(End(number=row.number, state=state, result=value, qpu=row.qpu, steps=[("received", 0.0)]))

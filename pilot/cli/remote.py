@@ -61,6 +61,8 @@ def client(options: argparse.Namespace) -> ServiceClient:
             token = Path(options.token_file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise DescriptionError(f"--token-file {options.token_file} cannot be read: {file_error(error)}") from None
+        if not token:
+            raise DescriptionError(f"--token-file {options.token_file} is empty; expected a token", field="token")
     return ServiceClient(options.server, token, verify=options.ca or True, retry_seconds=_RETRY_SECONDS)
 
 

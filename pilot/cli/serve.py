@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pilot.cli import streams
-from pilot.errors import PluginError
+from pilot.errors import PluginError, invalid
 
 if TYPE_CHECKING:
     from pilot.service.access import Access
     from pilot.service.settings import Settings
 
 _SECONDS_PER_DAY = 86400.0
+#: Of a token: what is more has no date.
+_MOST_DAYS = 36_500
 #: Flags of `pilot serve` that are fields of the table [server].
 _FIELDS = ("host", "port", "store", "session_dir", "policy", "tls_cert", "tls_key")
 
@@ -105,6 +107,8 @@ def _access(options: argparse.Namespace) -> Iterator[Access]:
 
 def new_token(options: argparse.Namespace) -> int:
     """`pilot token new`: makes a token, and prints it."""
+    if options.days is not None and not 0 < options.days <= _MOST_DAYS:
+        raise invalid("--days", options.days, f"a number above 0, at most {_MOST_DAYS}", shown=f"{options.days:g}")
     seconds = None if options.days is None else _SECONDS_PER_DAY * options.days
     with _access(options) as access:
         print(access.new(options.user, is_admin=options.admin, seconds=seconds))
@@ -114,7 +118,10 @@ def new_token(options: argparse.Namespace) -> int:
 def list_tokens(options: argparse.Namespace) -> int:
     """`pilot token list`: prints what is kept of each token."""
     with _access(options) as access:
-        for one in access.tokens():
+        tokens = access.tokens()
+        if not tokens:
+            streams.say("there are no tokens in this store: is it that of the service (--config, --store)?")
+        for one in tokens:
             state = "in use" if one.expires is None else f"until {_day(one.expires)}"
             if one.revoked is not None:
                 state = f"revoked {_day(one.revoked)}"
@@ -132,4 +139,4 @@ def revoke_token(options: argparse.Namespace) -> int:
 
 
 def _day(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds).isoformat(" ", "minutes")
+    return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "minutes")

@@ -38,6 +38,9 @@ _STATES["corrected"] = "running"
 #: It has ended.
 _LAST_STEPS = ("stored", "retired")
 
+#: Seconds to the deadline of a task whose deadline has passed while it waited in the store.
+_SHORTEST = 1e-3
+
 #: Hears of each step of a task.
 Listener = Callable[["ActiveTask", str, float], None]
 
@@ -54,6 +57,8 @@ class ActiveTask:
         self.content: str = row.content
         self.work = msgspec.json.decode(row.work, type=Work)
         self.steps: list[tuple[str, float]] = [(name, when) for name, when in json.loads(row.steps)]
+        #: Seconds since the epoch.
+        self.submitted: float = row.submitted
         self.steps.append(("persisted", row.submitted))
         #: Texts that are being parsed.
         self.missing: set[Source] = set()
@@ -85,6 +90,13 @@ class ActiveTask:
     def is_over(self) -> bool:
         """Its end is on disk."""
         return self.steps[-1][0] in _LAST_STEPS
+
+    def options(self, now: float) -> dict[str, Any]:
+        """Fields of its description. A deadline counts from the submission on, for the manager from now on."""
+        deadline = self.work.options.get("deadline")
+        if deadline is None:
+            return self.work.options
+        return {**self.work.options, "deadline": max(_SHORTEST, deadline - max(0.0, now - self.submitted))}
 
     def sources(self) -> list[Source]:
         """Its texts."""

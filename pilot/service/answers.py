@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from pilot.service.models import ProblemBody
 from pilot.service.problems import STORE_ERRORS, Problem, store_away
@@ -68,6 +69,10 @@ def install(app: FastAPI) -> None:
             detail = f"there is no {request.method} {request.url.path}"
         return response(error.status_code, detail, None, **dict(error.headers or {}))
 
+    async def gone(request: Request, error: Exception) -> JSONResponse:
+        return response(400, "the connection ended within the body")  # which nobody reads
+
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Problem, problem)
     for kind in STORE_ERRORS:
         app.add_exception_handler(kind, away)

@@ -60,6 +60,7 @@ def create_app(settings: Settings, manager: PilotManager, store: Store) -> FastA
         openapi_url=None,  # below, with a token
         docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
+        redirect_slashes=False,  # behind a proxy it leads to another host, without its path, and without TLS
     )
     app.state.service = service
     answers.install(app)

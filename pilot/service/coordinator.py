@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING, Any
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, NoPilotError, PilotError, SessionError
 from pilot.interfaces import SessionEvent, TaskChanged, TaskEnded
-from pilot.service import results
+from pilot.service import results, turns
 from pilot.service.active import ActiveTask, Listener
 from pilot.service.earlier import EarlierTasks
 from pilot.service.failures import error_of
 from pilot.service.pace import Pace
 from pilot.service.parsing import Parser, Source
+from pilot.service.problems import STORE_ERRORS, cause
 from pilot.service.programs import Refusal
 from pilot.service.store import End, Store
 from pilot.states import TaskState
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row
+
     from pilot.manager.handles import Task
     from pilot.manager.manager import PilotManager
 
@@ -42,7 +45,7 @@ LOOK_SECONDS = 1.0
 class Coordinator:
     """A thread of its own, which alone changes the active tasks. Other threads may read them, and call its methods.
 
-    It keeps at most ``window`` tasks; the others wait in the store, in their order.
+    It keeps at most ``window`` tasks; the others wait in the store. Users take turns, each with the oldest task.
     """
 
     def __init__(
@@ -78,8 +81,8 @@ class Coordinator:
         self._by_task: dict[int, ActiveTask] = {}
         self._parser = Parser(manager, lambda done: self._inbox.put(partial(self._parsed, done)))
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        #: The last row that was taken.
-        self._last = 0
+        #: The last row that was taken, by user.
+        self._last: dict[str, int] = {}
         self._earlier = EarlierTasks(manager)
         self._to_forget: list[Task] = []
         #: Tasks that are to be begun.
@@ -108,9 +111,9 @@ class Coordinator:
         """True when it takes further tasks only as others end."""
         return len(self.active) >= self._window
 
-    def has_taken(self, number: int) -> bool:
+    def has_taken(self, row: Row[Any]) -> bool:
         """True for a task that is active, or was."""
-        return number <= self._last
+        return bool(row.number <= self._last.get(row.user, 0))
 
     def cancel(self, id: str) -> Future[bool]:
         """End a task; the future is done when that was asked for: False when it had ended before."""
@@ -152,8 +155,8 @@ class Coordinator:
             try:
                 self._fill()
                 self._forget()
-            except SessionError as error:  # the manager or the store is closed, or the disk is full
-                log.error("the coordinator waits: %s", error)
+            except STORE_ERRORS as error:  # the manager or the store is closed or away, or the disk is full
+                log.error("the coordinator waits: %s", cause(error))
                 time.sleep(LOOK_SECONDS)
             except Exception:
                 log.exception("the coordinator goes on")
@@ -166,18 +169,23 @@ class Coordinator:
             room = min(self._window - len(self.active), AT_ONCE)
             if not self._is_filling or room <= 0:
                 return
-            rows = self._store.active(self._last, room)
-            for row in rows:
-                self._last = row.number
-                if row.id not in self.active:
-                    task = self.active[row.id] = ActiveTask(row, self._listener)
-                    self._taken.append(task)
-            if len(rows) < room:
+            wanted, counts = turns.waiting(self._store.active_users(), self.active.values())
+            shares = turns.shares(wanted, counts, room)
+            for user, count in shares.items():
+                self._take(self._store.active(user, self._last.get(user, 0), count))
+            if shares == wanted:  # there are no others
                 self._begin()
                 self._give_up_earlier()
                 return
             if not self._inbox.empty():
                 return
+
+    def _take(self, rows: Sequence[Row[Any]]) -> None:
+        for row in rows:
+            self._last[row.user] = row.number
+            if row.id not in self.active:
+                task = self.active[row.id] = ActiveTask(row, self._listener)
+                self._taken.append(task)
 
     def _begin(self) -> None:
         """Give the tasks that were taken to the manager, or have their texts parsed first."""
@@ -259,7 +267,7 @@ class Coordinator:
         Raises:
             DescriptionError: the text is no program, there is no such function, or a field is wrong.
         """
-        options = {"timeout": self._seconds, **one.work.options}
+        options = {"timeout": self._seconds, **one.options(time.time())}
         if one.work.function:
             function = self._functions.get(one.work.function)
             if function is None:

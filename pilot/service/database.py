@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from pilot.errors import DescriptionError, SessionError, invalid
+from pilot.errors import DescriptionError, SessionError
 from pilot.service import tables
 
 #: Kinds of databases, and what SQLAlchemy calls their drivers here.
@@ -30,10 +30,10 @@ def checked_url(text: str) -> str:
     """
     try:
         url = make_url(text)
-    except ArgumentError:
-        raise invalid("store", text, _EXPECTED) from None
+    except (ArgumentError, ValueError):  # with a password in it, perhaps: the text is not shown
+        raise DescriptionError(f"store: this is no URL of a database; expected {_EXPECTED}", field="store") from None
     kind = url.get_backend_name()
-    if kind not in DRIVERS or not url.database:
+    if kind not in DRIVERS or not url.database or url.database == ":memory:":  # it must be there after a restart
         raise DescriptionError(f"store: {kind}://… is not valid; expected {_EXPECTED}", field="store")
     return url.set(drivername=DRIVERS[kind]).render_as_string(hide_password=False)
 

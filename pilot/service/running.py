@@ -130,7 +130,10 @@ class _Server(uvicorn.Server):
 
 def _listening(settings: Settings) -> socket.socket:
     host, port = settings.server.host, settings.server.port
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except socket.gaierror as error:
+        raise SessionError(f"host: {host!r} is no address of this machine: {error.strerror}") from error
     try:
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
@@ -164,12 +167,12 @@ def request_pilots(settings: Settings, manager: PilotManager) -> None:
         if earlier is not None:
             earlier.cancel()
         manager.submit_pilot(named)
-    scaled = {one.pilot.get("name") or "service" for one in settings.autoscale}
+    scaled = {one.name for one in settings.autoscale}
     for name, pilot in present.items():
         if not any(name == known or name.startswith(f"{known}.") for known in scaled):
             pilot.drain()  # it is not in the settings any more
     for one in settings.autoscale:
-        pilot_settings = {"name": "service", **one.pilot}
+        pilot_settings = {**one.pilot, "name": one.name}
         manager.autoscale(pilot_settings, one.minimum, one.maximum, idle=one.idle, backlog=one.backlog, delay=one.delay)
 
 

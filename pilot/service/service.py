@@ -209,7 +209,7 @@ class Service:
     def shown(self, row: Row[Any]) -> TaskView:
         """What users see of a task. Blocks for some milliseconds where it has ended since its row was read."""
         one = self.coordinator.active.get(row.id) if row.state == "active" else None
-        if row.state == "active" and (self.coordinator.has_taken(row.number) if one is None else one.is_over):
+        if row.state == "active" and (self.coordinator.has_taken(row) if one is None else one.is_over):
             row, one = self.store.find(row.id) or row, None
         steps: list[tuple[str, float]] = list(one.steps) if one is not None else self._steps(row)
         return TaskView(

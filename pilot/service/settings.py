@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -73,10 +75,23 @@ class Server(Description, frozen=True, kw_only=True):
             raise self.wrong("tls_key" if self.tls_cert else "tls_cert", "both tls_cert and tls_key, or neither")
         for field in ("tls_cert", "tls_key"):
             path = getattr(self, field)
-            if path is not None and not os.access(path, os.R_OK):
+            if path is not None and not (Path(path).is_file() and os.access(path, os.R_OK)):
                 raise self.wrong(field, "a file that can be read")
+        if self.tls_cert is not None:
+            self._check_certificate()
+        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
+            raise self.wrong("root_path", 'a path such as "/pilot": with / before it, and none behind it')
         if self.store is not None:
             checked_url(self.store)
+
+    def _check_certificate(self) -> None:
+        assert self.tls_cert is not None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.tls_cert, self.tls_key, password=lambda: "")
+        except OSError as error:
+            expected = f"the key (PEM, without a passphrase) of the certificate in {self.tls_cert}: {error}"
+            raise self.wrong("tls_key", expected) from None
 
 
 class Limits(Description, frozen=True, kw_only=True):
@@ -98,7 +113,7 @@ class Limits(Description, frozen=True, kw_only=True):
     logins_per_minute: AtLeastOne = 10
     #: Connections for events of one user.
     event_streams: AtLeastOne = 10
-    #: Tasks that the manager has at once; the others wait in the store, in order of submission.
+    #: Tasks that the manager has at once; the others wait in the store. Users take turns.
     window: AtLeastOne = 1000
 
     _readers = {"timeout": seconds_of}  # noqa: RUF012
@@ -139,6 +154,17 @@ class Autoscale(Description, frozen=True, kw_only=True):
     _pilot = frozenset({"pilot"})
     _pickled = frozenset({"pilot"})
     _readers = dict.fromkeys(("idle", "backlog", "delay"), seconds_of)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.minimum > self.maximum:
+            raise self.wrong("minimum", f"at most maximum ({self.maximum})")
+
+    @property
+    def name(self) -> str:
+        """Of its pilots, before a dot and a number."""
+        name: str = self.pilot.get("name") or "service"
+        return name
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +216,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             registry.check("pilot.launchers", pilot.resource.partition("://")[0])
             registry.check("pilot.engines", pilot.engine)
             registry.devices(pilot)
+        names = Counter([*(one.name for one in pilots if one.name), *(one.name for one in scaled)])
+        for name, count in names.items():
+            if count > 1:
+                raise invalid("name", name, "a name of its own for each of [[pilots]] and [[autoscale]]")
         if not pilots and not scaled:
             pilots = [laptop()]
         functions = given.get("functions", {})
@@ -213,9 +243,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             module, _, attribute = target.partition(":")
             try:
                 function = _imported(module, attribute)
-            except (ImportError, AttributeError) as error:
+            except Exception as error:  # whatever the module does when it is imported
+                why = (
+                    str(error)
+                    if isinstance(error, ImportError | AttributeError)
+                    else f"{type(error).__name__}: {error}"
+                )
                 raise DescriptionError(
-                    f"[functions] {name}: {target!r} cannot be imported: {error}", field=name
+                    f"[functions] {name}: {target!r} cannot be imported: {why}", field=name
                 ) from None
             if not callable(function):
                 raise invalid(f"[functions] {name}", target, "a callable")

@@ -140,7 +140,8 @@ class Store:
     def add(self, submission: Submission) -> Future[list[str]]:
         """Store tasks; their ids, in order. A submission with a known key gets the ids that it got before.
 
-        The future raises `Problem`: 422: the key was used for another body; 429: the user has too many tasks.
+        The future raises `Problem`: 422: the key was used for another body, or a session is closed; 429: the user has
+        too many tasks.
         """
         return self.writer.put(self._add, submission)
 
@@ -153,7 +154,7 @@ class Store:
         return self.writer.put(_request_cancel, number)
 
     def _add(self, connection: Connection, submissions: Sequence[Submission]) -> list[Any]:
-        known = self._known(connection, submissions)
+        known, closed = self._known(connection, submissions), _closed(connection, submissions)
         answers: list[Any] = []
         rows: list[dict[str, Any]] = []
         texts: Counter[str] = Counter()
@@ -164,6 +165,9 @@ class Store:
             user = one.tasks[0].user
             if one.key and (user, one.key) in known:
                 answers.append(_repeated(one, *known[user, one.key]))
+                continue
+            if session := next((task.session for task in one.tasks if task.session in closed), ""):
+                answers.append(Problem(422, f"session: {session} is closed", field="session", given=session))
                 continue
             waiting = self.active_of(user) + counts[user, "active"]
             if one.most is not None and waiting + len(one.tasks) > one.most:
@@ -249,6 +253,10 @@ class Store:
         """How many tasks of a user are not over. Does not block."""
         return self._active[user]
 
+    def active_users(self) -> dict[str, int]:
+        """The users with tasks that are not over, and how many these are. Does not block."""
+        return {user: count for user, count in dict(self._active).items() if count > 0}
+
     def _count(self, connection: Connection, changes: Counter[tuple[str, str]]) -> None:
         database.count(connection, changes)
         waiting: Counter[str] = connection.info.setdefault(_ACTIVE, Counter())
@@ -274,9 +282,9 @@ class Store:
         with self.engine.connect() as connection:
             return connection.execute(_filtered(connection, query, wanted)).all()
 
-    def active(self, after: int, limit: int) -> Sequence[Row[Any]]:
-        """Tasks that are not over, the oldest first, from behind a number on."""
-        query = select(tables.tasks).where(_TASKS.state == "active", _TASKS.number > after)
+    def active(self, user: str, after: int, limit: int) -> Sequence[Row[Any]]:
+        """Tasks of a user that are not over, the oldest first, from behind a number on."""
+        query = select(tables.tasks).where(_TASKS.user == user, _TASKS.state == "active", _TASKS.number > after)
         with self.engine.connect() as connection:
             return connection.execute(query.order_by(_TASKS.number).limit(limit)).all()
 
@@ -330,6 +338,14 @@ def _repeated(one: Submission, digest: str, ids: list[str]) -> list[str] | Probl
     if one.digest == digest:
         return ids
     return Problem(422, "this key was used before, for another body", field="Idempotency-Key", given=one.key)
+
+
+def _closed(connection: Connection, submissions: Sequence[Submission]) -> set[str]:
+    """Of the tasks' sessions those that are closed: also those that were open when the request came."""
+    wanted = {task.session for one in submissions for task in one.tasks if task.session}
+    columns = tables.sessions.c
+    query = select(columns.id).where(columns.id.in_(wanted), columns.closed.is_not(None))
+    return set(connection.execute(query).scalars()) if wanted else set()
 
 
 def _too_many(user: str, waiting: int, most: int) -> Problem:

@@ -231,6 +231,9 @@ async def _events(service: Service, user: User, task: str | None) -> AsyncIterat
                 if not await run_in_threadpool(service.access.is_good, user):
                     return
                 looked = time.monotonic()
+            if listener.missed:
+                missed, listener.missed = listener.missed, 0
+                yield format_sse_event(data_str=json.dumps({"missed": missed}), event="missed")
             if step is None:
                 yield b": nothing new\n\n"
             elif task is None or step.step not in seen:

@@ -37,6 +37,7 @@ power = "builtins:pow"
 sleep = "time:sleep"
 [limits]
 estimates_per_minute = 3
+window = 50
 """
 
 
@@ -119,6 +120,15 @@ def test_events_tell_how_a_task_ended_to_its_user_and_to_administrators(
         assert (states["received"], states["stored"], states["retired"]) == ("received", "failed", "failed")
         again = erin._http.get(f"/v1/events?task={task.id}")
         assert {one["step"]: one["state"] for one in steps_of(again)} == states
+
+
+def test_nobody_waits_for_all_tasks_of_another_user(service: ServiceProcess, client: ServiceClient) -> None:
+    session = client.request("POST", "/v1/sessions", json={})["id"]
+    client.submit_tasks([{"function": "sleep", "args": [0.05], "session": session}] * 400)
+    with ServiceClient(service.url, service.new_token("heidi")) as heidi:
+        assert heidi.submit_task({"function": "power", "args": [2, 3]}).result(60) == 8
+    assert client.request("GET", "/v1/counts")["active"] > 200
+    client.request("POST", f"/v1/sessions/{session}/close")
 
 
 def test_events_end_when_the_token_is_revoked(service: ServiceProcess) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import httpx
@@ -43,12 +44,27 @@ def test_a_refused_batch_names_the_task_and_what_was_given(http: httpx.Client) -
     assert http.post("/v1/tasks", json={"program": "//" + "é" * 600}).status_code == 413  # 1,202 bytes
 
 
+def test_a_path_with_a_slash_too_many_leads_nowhere(http: httpx.Client) -> None:
+    answer = http.get("/v1/tasks/")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "there is no GET /v1/tasks/")
+    assert http.get("/v1/tasks", params={"stat": "done"}).json()["errors"][0]["field"] == "stat"
+
+
 def test_a_submission_that_is_repeated_at_the_limit_gets_its_tasks(http: httpx.Client) -> None:
     body = {"tasks": [{"program": BELL, "shots": 5}] * 2}
     first = http.post("/v1/batches", json=body, headers={"Idempotency-Key": "k"})
     assert http.post("/v1/batches", json=body).status_code == 429
     again = http.post("/v1/batches", json=body, headers={"Idempotency-Key": "k"})
     assert first.status_code == again.status_code == 202 and again.json() == first.json()
+
+
+def test_a_client_that_vanishes_is_no_error_of_the_service(service: ServiceProcess, http: httpx.Client) -> None:
+    head = f"Host: x\r\nAuthorization: Bearer {service.token}\r\nContent-Type: application/json\r\nContent-Length: 99"
+    for path in ("/v1/tasks", "/v1/batches", "/task/realQuantum/run"):
+        with socket.create_connection(("127.0.0.1", httpx.URL(service.url).port or 0)) as connection:
+            connection.sendall(f"POST {path} HTTP/1.1\r\n{head}\r\n\r\n{{".encode())
+        assert http.get("/health").status_code == 200
+    assert "ClientDisconnect" not in service.log
 
 
 def test_a_store_that_is_away_is_no_fault_of_the_request(service: ServiceProcess, http: httpx.Client) -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import platform
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import text, update
 
 from pilot import DescriptionError, SessionError, TaskError
-from pilot.service import results, tables
+from pilot.service import events, results, tables, task_routes, turns
+from pilot.service.access import User
+from pilot.service.active import ActiveTask
 from pilot.service.problems import Problem
+from pilot.service.sessions import Sessions
 from pilot.service.settings import Settings
 from pilot.service.store import End, Filter, NewTask, Store, Submission
 from pilot.service.store_lock import StoreLock
@@ -32,6 +37,18 @@ from pilot.service.store_lock import StoreLock
         ("[server]\nport = 70000", "a port from 1 to 65535"),
         ("[server]\nstore = 'mysql://x/y'", "expected sqlite:////"),
         ("[server]\nstore = 'rubbish'", "expected sqlite:////"),
+        ("[server]\nstore = 'sqlite:///:memory:'", "expected sqlite:////"),
+        ("[server]\nstore = 'postgresql://u:p@h:x/y'", "no URL of a database; expected sqlite:////"),
+        (
+            "[server]\ntls_cert = '/etc/passwd'\ntls_key = '/etc/hosts'",
+            "without a passphrase.* of the certificate in /etc",
+        ),
+        ("[server]\ntls_cert = '/etc'\ntls_key = '/etc'", "a file that can be read"),
+        ("[server]\nroot_path = 'pilot'", 'a path such as "/pilot"'),
+        ("[server]\nroot_path = '/pilot/'", 'a path such as "/pilot"'),
+        ("[[pilots]]\nname = 'a'\n[[pilots]]\nname = 'a'", "name: 'a' .* a name of its own"),
+        ("[[pilots]]\nname = 'service'\n[[autoscale]]\n[autoscale.pilot]", "name: 'service' .* a name of its own"),
+        ("[[autoscale]]\nminimum = 3\nmaximum = 2\n[autoscale.pilot]", "Autoscale.minimum: 3 .* at most maximum"),
         ("[server]\npolicy = 'fcfss'", r"no policy 'fcfss' \(did you mean 'fcfs'\?\)"),
         ("[server]\ntls_cert = '/nonesuch'", "both tls_cert and tls_key"),
         ("[server]\ntls_cert = '/nonesuch'\ntls_key = '/nonesuch'", "a file that can be read"),
@@ -56,6 +73,13 @@ def test_settings_say_what_is_wrong(tmp_path: Path, given: str, said: str) -> No
     with pytest.raises(DescriptionError, match=said) as caught:
         Settings.from_toml(file)
     assert str(file) in str(caught.value)
+
+
+def test_a_module_that_raises_when_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "raises_at_once.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DescriptionError, match="cannot be imported: ZeroDivisionError: division by zero"):
+        Settings.build({"functions": {"f": "raises_at_once:f"}})
 
 
 def test_a_laptop_needs_no_settings() -> None:
@@ -131,12 +155,58 @@ def test_the_limit_of_tasks_holds_however_many_come_together(store: Store) -> No
     assert again.result() == asked[0].result()
 
 
+def test_a_session_that_is_closed_meanwhile_takes_no_task(store: Store) -> None:
+    async def closed() -> str:
+        sessions, user = Sessions(store, lambda id: Future()), User("alice")
+        session = (await sessions.open(user, "")).id
+        await sessions.check(user, {session})
+        await sessions.close(user, session)
+        return session
+
+    session = asyncio.run(closed())
+    with pytest.raises(Problem, match="is closed") as caught:
+        add(store, task(session=session))
+    assert (caught.value.status, store.active_of("alice")) == (422, 0)
+
+
+def test_a_deadline_counts_from_the_submission_on(store: Store) -> None:
+    (row,) = [store.find(id) for id in add(store, task(options={"deadline": 60.0, "shots": 5}))]
+    assert row is not None
+    one = ActiveTask(row, lambda task, step, when: None)
+    for passed, left in ((0.0, 60.0), (45.0, 15.0), (3600.0, 1e-3), (-3600.0, 60.0)):  # the clock may go back
+        assert one.options(row.submitted + passed) == {"deadline": pytest.approx(left), "shots": 5}
+
+
 def test_many_qpus_fit_into_the_column(store: Store) -> None:
     (id,) = add(store, task(options={"qpu": ["fake:manila"] * 100}))
     row = store.find(id)
     assert row is not None and row.qpu.startswith("fake:manila|") and len(row.qpu) == tables.QPU_CHARACTERS
     store.end(End(number=row.number, state="done", result=b"[1]", qpu="q" * 300)).result()
     assert len(store.find(id).qpu) == tables.QPU_CHARACTERS  # type: ignore[union-attr]
+
+
+def test_a_connection_that_is_too_slow_is_told_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MOST_WAITING", 2)
+    service: Any = SimpleNamespace(steps=events.Steps())
+    one: Any = SimpleNamespace(id="1", user="alice", state="queued")
+
+    async def read() -> list[str]:
+        stream = task_routes._events(service, User("alice"), None)
+        await anext(stream)  # connected
+        for _ in range(5):
+            service.steps(one, "queued", 0.0)
+        await asyncio.sleep(0)
+        return [(await anext(stream)).decode().splitlines()[0] for _ in range(3)]
+
+    assert asyncio.run(read()) == ["event: missed", "event: step", "event: step"]
+
+
+def test_users_take_turns() -> None:
+    wanted = {"alice": 1000, "bob": 2, "carol": 30}
+    assert turns.shares(wanted, {}, 9) == {"alice": 4, "bob": 2, "carol": 3}
+    assert turns.shares(wanted, {"alice": 20}, 9) == {"bob": 2, "carol": 7}
+    assert turns.shares(wanted, {"alice": 20}, 2000) == wanted
+    assert turns.shares({}, {"alice": 20}, 9) == turns.shares(wanted, {}, 0) == {}
 
 
 def test_ids_are_unlike_and_times_in_order(store: Store) -> None:
@@ -232,7 +302,7 @@ def test_a_store_of_layout_1_is_brought_to_this_one(tmp_path: Path) -> None:
 
 def test_what_is_to_be_cancelled_is_known_until_it_is_over(store: Store) -> None:
     ids = add(store, *[task()] * 4)
-    numbers = [row.number for row in store.active(0, 10)]
+    numbers = [row.number for row in store.active("alice", 0, 10)]
     end(store, ids[3])
     for number in (numbers[2], numbers[0], numbers[3]):
         store.request_cancel(number).result()
