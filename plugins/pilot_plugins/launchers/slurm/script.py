@@ -31,6 +31,14 @@ _NOT_A_PILOTS = {
     ("time", "t"): "give walltime",
     ("wait", "W"): "see Pilot.wait",
 }
+#: The variables of sbatch(1) for options that a description has fields for, and does not need to give.
+_DEFAULTS = {
+    "partition": "SBATCH_PARTITION",
+    "qos": "SBATCH_QOS",
+    "account": "SBATCH_ACCOUNT",
+    "reservation": "SBATCH_RESERVATION",
+    "constraint": "SBATCH_CONSTRAINT",
+}
 #: What was meant as an option of the batch system's, and is a comment to sbatch or no command to the shell.
 _NO_OPTION = re.compile(r"\s+#SBATCH\b.*|\s*#(?!SBATCH)(?i:SBATCH|PBS|BSUB|COBALT)\b.*|\s*-.*")
 
@@ -149,6 +157,8 @@ def _options(wanted: PilotDescription) -> list[str]:
         "ntasks-per-node": 1,
         "cpus-per-task": wanted.cores_per_node,
     }
+    if not host_of(wanted):
+        options |= {name: os.environ.get(one) or None for name, one in _DEFAULTS.items() if options[name] is None}
     if wanted.gpus_per_node and "gpu" not in _gres_names(wanted.gres or ""):
         options["gpus-per-node"] = wanted.gpus_per_node
     if isinstance(wanted.memory, int):
