@@ -154,12 +154,14 @@ class Cluster:
         """``scancel`` for jobs that have our number and our name: one call for each name.
 
         With an option that selects jobs, such as --name, scancel 22.05 ends all waiting jobs of an array, also those
-        whose numbers were not given. So names in arrays are compared here.
+        whose numbers were not given. So squeue is asked first for the names of jobs in arrays; those that it does not
+        show are ended with the option.
         """
         ids = sorted(ids)
         if not options and (members := [id for id in ids if id.array]):
-            ids = [id for id in ids if not id.array]
-            self._order([id.number for id in sorted(self._unfinished(members, if_unknown=False))])
+            known, _ = self.ask(members)
+            self._order([id.number for id in sorted(known) if not is_final(known[id][0])])
+            ids = [id for id in ids if id not in known]
         by_name: dict[str, list[str]] = {}
         for id in ids:
             by_name.setdefault(id.name, []).append(id.number)
@@ -173,11 +175,10 @@ class Cluster:
         if code and not re.search("Invalid job id|already complet|not running", errors):
             raise PilotError(f"scancel failed, these jobs may still run: {', '.join(numbers)}: {in_one_line(errors)}")
 
-    def _unfinished(self, ids: Collection[SlurmId], *, if_unknown: bool = True) -> set[SlurmId]:
-        """Those that have not ended; ``if_unknown``: all of them when squeue cannot be asked, else none."""
+    def _unfinished(self, ids: Collection[SlurmId]) -> set[SlurmId]:
         found, trouble = self.ask(ids)
         if trouble:
-            return set(ids) if if_unknown else set()
+            return set(ids)
         return {id for id, (state, *_) in found.items() if not is_final(state)}
 
 
