@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import msgspec
+
 from pilot import registry
 from pilot.cli import host_checks
 from pilot.cli.findings import COMMAND_SECONDS, CommandFailed, Finding, ask
@@ -288,6 +290,7 @@ def examine_pilots(pilots: Mapping[str, PilotDescription]) -> list[Finding]:
             if scheme not in launchers:
                 launchers[scheme] = registry.load("pilot.launchers", scheme)()
             launchers[scheme].check_fields(pilot)
+            _check_rest(launchers[scheme], pilot)
             misfits = launchers[scheme].preflight(pilot)
         except DescriptionError as error:
             advice = "`pilot doctor --fields` shows what each launcher does with each field"
@@ -304,3 +307,12 @@ def examine_pilots(pilots: Mapping[str, PilotDescription]) -> list[Finding]:
             what = f"fits {pilot.resource}" + (f", queue {pilot.queue}" if pilot.queue else "")
             found.append(Finding(topic=name, state="ok", what=what, needed=True))
     return found
+
+
+def _check_rest(launcher: Launcher, pilot: PilotDescription) -> None:
+    """Raise DescriptionError for what the launcher refuses on any host. Users may give the cores themselves."""
+    try:
+        launcher.check(msgspec.structs.replace(pilot, cores_per_node=pilot.cores_per_node or 1))
+    except DescriptionError as error:
+        if error.field != "resource":
+            raise

@@ -35,6 +35,8 @@ def logs(folder: str, pilot: str | None, lines: int) -> int:
         )
     for known in wanted:
         for path in sorted(Path(one.path, "pilots", known.id).glob("*.log")):
+            if path.is_symlink():  # the log of another pilot that was submitted with this one
+                continue
             text = path.read_text(errors="backslashreplace").splitlines()
             if text:
                 print(f"== {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import shlex
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a submission that is under way may take when the jobs are to end.
 SUBMIT_SECONDS = 5.0
+#: Seconds that calls about other jobs may take then.
+END_SECONDS = 120.0
 #: Seconds between two reads of the jobs' states, at most: launchers also read files, and ask their resource manager
 #: less often.
 LOOK_SECONDS = 0.25
@@ -378,15 +381,14 @@ class PlaceholderJobs:
 
     def close(self, timeout: float) -> None:
         """End every job: those that were asked to stop have ``timeout`` seconds to do so. Blocks until all are gone;
-        for one that is still being submitted, `SUBMIT_SECONDS` at most. Does nothing the second time."""
+        for one that is still being submitted, `SUBMIT_SECONDS` at most, and when a launcher hangs,
+        `END_SECONDS`. Does nothing the second time."""
         deadline = time.monotonic() + timeout
         self._closing = True
         if self._calls.is_over:
             self._calls.shutdown()
             return
-        try:
-            self._calls.submit(bool).result(SUBMIT_SECONDS)  # a job that is being submitted now is among ours then
-        except TimeoutError:
+        if not self._comes_to_it():
             self._leave_starting()
             return
         while self._jobs and time.monotonic() < deadline:
@@ -395,6 +397,17 @@ class PlaceholderJobs:
                 time.sleep(0.02)
         self._calls.submit(self._end_all)
         self._calls.shutdown()
+
+    def _comes_to_it(self) -> bool:
+        """Wait for what the thread does now: a job that is being submitted is among ours then. False when that takes
+        too long."""
+        reached = self._calls.submit(bool)
+        with contextlib.suppress(TimeoutError):
+            reached.result(SUBMIT_SECONDS)
+        if not self._starting:  # it ends jobs, say; if this process ended now, the others would be left over
+            with contextlib.suppress(TimeoutError):
+                reached.result(END_SECONDS)
+        return reached.done()
 
     def _end_all(self) -> None:
         self._end(list(self._jobs))
@@ -405,6 +418,10 @@ class PlaceholderJobs:
         starting = sorted(self._starting)
         for pilot in starting:
             (self._folder.pilot(pilot_of(pilot)[0]) / "agent.json").unlink(missing_ok=True)
-        log.error("%s: not submitted within %g s; what starts later ends at once", ", ".join(starting), SUBMIT_SECONDS)
+        if starting:
+            words = ", ".join(starting)
+            log.error("%s: not submitted within %g s; what starts later ends at once", words, SUBMIT_SECONDS)
+        else:
+            log.error("jobs may be left over, their launcher does not answer: %s", ", ".join(self._jobs))
         self._calls.submit(self._end_all)
         self._calls.shutdown(wait=False)

@@ -320,6 +320,28 @@ def test_jobs_alike_become_one_array(
         assert job.log_path.read_text().splitlines()[-1] == job.command[-1].removeprefix("echo ")
 
 
+def test_jobs_that_wait_in_one_array_are_cancelled_one_by_one(
+    launcher: SlurmLauncher, make: Any, ended: Any, idle_cluster: Any, eventually: Eventually
+) -> None:
+    """By us and by the user: the others wait on."""
+    jobs = [make(*SLEEP, scheduler_script_commands=("#SBATCH --begin=now+1hour",)) for _ in range(4)]
+    ids = launcher.submit_many(jobs)
+
+    def waiting() -> list[str]:
+        lines = idle_cluster.run("squeue", "-h", "--array", "-o", "%i %T %r").stdout.splitlines()
+        return [line.split()[0] for line in lines if line.endswith("PENDING BeginTime")]
+
+    numbers = [number(str(id)) for id in ids]
+    eventually(lambda: waiting() == numbers)
+    launcher.cancel(str(ids[2]), jobs[2].environment[MARK])
+    assert waiting() == [numbers[0], numbers[1], numbers[3]]
+    idle_cluster.run("scancel", numbers[1])
+    assert ended(ids[1], jobs[1]) == (JobState.CANCELLED, f"Slurm job {numbers[1]}: CANCELLED (while it waited)")
+    assert look(launcher, str(ids[0]), jobs[0])[0] is JobState.QUEUED
+    idle_cluster.run("scancel", numbers[0].partition("_")[0])
+    assert ended(ids[3], jobs[3])[0] is JobState.CANCELLED
+
+
 @pytest.mark.usefixtures("idle_cluster")
 def test_twenty_pilots_one_squeue_per_interval(
     launcher: SlurmLauncher, make: Any, runner: Counted, eventually: Eventually

@@ -292,6 +292,9 @@ def test_logs_stop_and_clean(tmp_path: Path, pilot: Pilot, monkeypatch: pytest.M
     monkeypatch.setenv("QUANTUM_PILOT_SESSIONS", str(tmp_path / "none"))
     folder = killed(tmp_path / "s", seconds=600)
     (folder / "pilots/pilot-1/worker.log").write_text("first\nlast\n")
+    (folder / "pilots/pilot-1/array-1.log").symlink_to(
+        "../pilot-2/agent.log"
+    )  # of a pilot in the same array that waits
     assert pilot("logs", folder, "-n", "1").stdout.splitlines()[-1] == "last"
     assert pilot("logs", folder, "--pilot", "large") == Done(
         2, "", "pilot: sessions logs: there is no pilot 'large'; pilots: small\n"

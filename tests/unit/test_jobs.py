@@ -286,6 +286,27 @@ def test_the_end_does_not_wait_for_a_launcher_that_hangs(
     eventually(lambda: launcher.cancelled == ["late job"])
 
 
+def test_the_end_waits_while_another_job_is_ended(
+    start: Any, jobs: PlaceholderJobs, launcher: MemoryLauncher, heard: Observer, monkeypatch: pytest.MonkeyPatch,
+    eventually: Eventually,
+) -> None:  # fmt: skip
+    """Else the jobs that are left would stay in the queue when this process ends."""
+    ends, may_go_on, cancel = threading.Event(), threading.Event(), launcher.cancel
+    monkeypatch.setattr(launcher, "cancel", lambda *some: (ends.set(), may_go_on.wait(60), cancel(*some)))
+    monkeypatch.setattr(module, "SUBMIT_SECONDS", 0.01)
+    start("a", "b")
+    eventually(lambda: len(heard.started) == 2)
+    jobs.abandon("a")
+    assert ends.wait(60)
+    closing = threading.Thread(target=jobs.close, args=(0.0,))
+    closing.start()
+    closing.join(0.1)
+    assert closing.is_alive()
+    may_go_on.set()
+    closing.join(60)
+    assert sorted(launcher.cancelled) == ["job of a", "job of b"]
+
+
 def test_a_job_that_is_stopped_before_it_was_submitted(
     start: Any, jobs: PlaceholderJobs, launcher: MemoryLauncher, heard: Observer, eventually: Eventually
 ) -> None:

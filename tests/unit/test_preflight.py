@@ -60,6 +60,13 @@ def test_slurm_says_what_does_not_fit(fields: dict[str, Any], misfits: list[tupl
     assert launcher.preflight(PilotDescription(resource="slurm://", **fields)) == misfits
 
 
+def test_slurm_is_asked_about_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBATCH_PARTITION", "nowhere")
+    ((field, asked, _),) = SlurmLauncher(slurm).preflight(PilotDescription(resource="slurm://"))
+    assert (field, asked) == ("queue", "nowhere")
+    assert SlurmLauncher(slurm).preflight(PilotDescription(resource="slurm://", queue="cpu")) == []
+
+
 def test_an_option_that_is_not_there() -> None:
     description = PilotDescription(resource="slurm://", scheduler_script_commands=["#SBATCH --qpu=a"])
     ((field, asked, there),) = SlurmLauncher(slurm).preflight(description)

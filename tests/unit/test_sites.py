@@ -323,6 +323,14 @@ def test_the_command_shows_what_a_site_gives_and_from_where(folder: Path, capsys
     assert "did you mean 'hpc'" in capsys.readouterr().err
 
 
+def test_the_command_says_what_a_launcher_will_refuse(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where there is no Slurm; a number of cores is not missed, users may give it."""
+    (folder / "laptop.toml").write_text("resource = 'slurm://'\nscheduler_script_commands = ['--qos=x']\n")
+    assert main(["sites", "check", "laptop"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "lines that begin with \"#SBATCH \"; not '--qos=x'" in said and "cores_per_node" not in said
+
+
 def test_the_command_checks_sites(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sites", "check", "laptop"]) == 0
     assert "laptop  fits local://" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from pilot_plugins.launchers.slurm import submission as slurm_submission
 from pilot_plugins.launchers.slurm.answers import clusters_named, numbers, squeue_lines
 from pilot_plugins.launchers.slurm.ids import SlurmId, unique_name
 from pilot_plugins.launchers.slurm.launcher import SlurmLauncher
+from pilot_plugins.launchers.slurm.script import script
 from slurm_world import INVALID, NOTHING_OF_IT, PRINTED, Answer, Played, PlayedJob
 
 from pilot import PilotManager
@@ -392,6 +393,16 @@ def test_lines_under_which_a_job_could_not_be_followed(
 )
 def test_other_lines_are_passed_on(line: str, launcher: SlurmLauncher, make: Any) -> None:
     launcher_check(launcher, make(scheduler_script_commands=(line,)))
+
+
+def test_variables_of_sbatch_for_what_a_description_leaves_open(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBATCH_ACCOUNT", "group")
+    monkeypatch.setenv("SBATCH_PARTITION", "slow")
+    monkeypatch.setenv("SBATCH_QOS", "")
+    lines = script([make(queue="fast")]).splitlines()
+    assert "#SBATCH --account=group" in lines and "#SBATCH --partition=fast" in lines
+    assert not [line for line in lines if "slow" in line or "--qos" in line]
+    assert "--account" not in script([make(resource="slurm://me@login")])
 
 
 @pytest.mark.parametrize("name", ["back\\slash", "new\nline", "tab\tstop", "bell\a", "\udce4"])

@@ -84,10 +84,22 @@ class Cluster:
         if (missing := set(ids) - found.keys()) and self._has_sacct is not False:
             found |= self._account(missing)
         for id in set(ids) - found.keys():
-            code, output, _ = self._call("scontrol", "--oneliner", "show", "job", id.number)
-            if not code:
-                found |= _ours([id], (line._replace(number=id.number) for line in scontrol_lines(output)))
-        return found, ""
+            found |= _ours([id], (line._replace(number=id.number) for line in self._control(id.number)))
+        return found | self._removed(set(ids) - found.keys()), ""
+
+    def _control(self, number: str) -> list[Line]:
+        code, output, _ = self._call("scontrol", "--oneliner", "show", "job", number)
+        return [] if code else list(scontrol_lines(output))
+
+    def _removed(self, ids: Iterable[SlurmId]) -> dict[SlurmId, Shown]:
+        """Those that were cancelled while they waited in an array: Slurm knows the array, and nothing of them."""
+        waited = {id for id in ids if id.array and not self._has_started(id)}
+        names = {array: {line.name for line in self._control(array)} for array in {id.array for id in waited}}
+        return {id: ("CANCELLED", "", "while it waited") for id in waited if id.name in names[id.array]}
+
+    def _has_started(self, id: SlurmId) -> bool:
+        watched = self._watched.get(id)
+        return watched is not None and watched.has_started()
 
     def _account(self, ids: Collection[SlurmId]) -> dict[SlurmId, Shown]:
         code, output, errors = self._call("sacct", *SACCT, f"--jobs={_list(ids)}")
@@ -139,15 +151,29 @@ class Cluster:
             time.sleep(0.5)
 
     def _scancel(self, ids: Iterable[SlurmId], *options: str) -> None:
-        """``scancel`` for jobs that have our number and our name: one call for each name."""
+        """``scancel`` for jobs that have our number and our name: one call for each name.
+
+        With an option that selects jobs, such as --name, scancel 22.05 ends all waiting jobs of an array, also those
+        whose numbers were not given. So squeue is asked first for the names of jobs in arrays; those that it does not
+        show are ended with the option.
+        """
+        ids = sorted(ids)
+        if not options and (members := [id for id in ids if id.array]):
+            known, _ = self.ask(members)
+            self._order([id.number for id in sorted(known) if not is_final(known[id][0])])
+            ids = [id for id in ids if id not in known]
         by_name: dict[str, list[str]] = {}
-        for id in sorted(ids):
+        for id in ids:
             by_name.setdefault(id.name, []).append(id.number)
         for name, some in by_name.items():
-            command = ("scancel", *self._on, *only(self._host, name), *options, *some)
-            code, _, errors = self._host.call_with_retries(command)
-            if code and not re.search("Invalid job id|already complet|not running", errors):
-                raise PilotError(f"scancel failed, these jobs may still run: {', '.join(some)}: {in_one_line(errors)}")
+            self._order(some, *only(self._host, name), *options)
+
+    def _order(self, numbers: Sequence[str], *options: str) -> None:
+        if not numbers:
+            return
+        code, _, errors = self._host.call_with_retries(("scancel", *self._on, *options, *numbers))
+        if code and not re.search("Invalid job id|already complet|not running", errors):
+            raise PilotError(f"scancel failed, these jobs may still run: {', '.join(numbers)}: {in_one_line(errors)}")
 
     def _unfinished(self, ids: Collection[SlurmId]) -> set[SlurmId]:
         found, trouble = self.ask(ids)

@@ -31,6 +31,12 @@ class SlurmId(NamedTuple):
         parts = ((";", self.cluster), ("@", self.host), ("#", self.name))
         return self.number + "".join(f"{sign}{value}" for sign, value in parts if value)
 
+    @property
+    def array(self) -> str:
+        """The number of the job array that it is in; "": in none."""
+        array, line, _ = self.number.partition("_")
+        return array if line else ""
+
     @classmethod
     def read(cls, native_id: str) -> SlurmId:
         """The other way round.

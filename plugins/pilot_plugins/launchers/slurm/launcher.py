@@ -33,7 +33,7 @@ from pilot_plugins.launchers.slurm.hosts import Host, Runner, host_of, run
 from pilot_plugins.launchers.slurm.ids import SlurmId, name_of, unique_name
 from pilot_plugins.launchers.slurm.names import explained
 from pilot_plugins.launchers.slurm.preflight import Site
-from pilot_plugins.launchers.slurm.script import check_options, clusters_of, script, write
+from pilot_plugins.launchers.slurm.script import check_options, clusters_of, completed, script, write
 from pilot_plugins.launchers.slurm.submission import Loose, find, submit
 from pilot_plugins.launchers.ssh_client import SSH
 
@@ -103,7 +103,7 @@ class SlurmLauncher(Launcher):
         host = host_of(description)
         if host not in self._sites:
             self._sites[host] = Site(self._host(host)[0])
-        return self._sites[host].misfits(description)
+        return self._sites[host].misfits(completed(description))
 
     def check_folder(self, folder: Path) -> None:
         """The name must be one that sbatch does not change: a backslash in ``--output`` turns off replacement of
@@ -140,7 +140,7 @@ class SlurmLauncher(Launcher):
             name = name_of(jobs)
             number, cluster = submit(*self._host(host), write(jobs), name, _clusters(jobs[0].description))
         except JobRefused as error:
-            return [explained(error, jobs[0].description, self._host(host)[0])] * len(jobs)
+            return [explained(error, completed(jobs[0].description), self._host(host)[0])] * len(jobs)
         except Exception as error:
             return [error] * len(jobs)
         numbers = [number] if len(jobs) == 1 else [f"{number}_{index}" for index in range(len(jobs))]

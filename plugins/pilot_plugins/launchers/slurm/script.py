@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+import msgspec
+
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job
 from pilot.wire.marks import MARK
@@ -30,6 +32,14 @@ _NOT_A_PILOTS = {
     ("test-only", ""): "see `pilot doctor --site`",
     ("time", "t"): "give walltime",
     ("wait", "W"): "see Pilot.wait",
+}
+#: The variables of sbatch(1) for fields that a description does not need to give.
+_VARIABLES = {
+    "queue": "SBATCH_PARTITION",
+    "qos": "SBATCH_QOS",
+    "project": "SBATCH_ACCOUNT",
+    "reservation": "SBATCH_RESERVATION",
+    "constraint": "SBATCH_CONSTRAINT",
 }
 #: What was meant as an option of the batch system's, and is a comment to sbatch or no command to the shell.
 _NO_OPTION = re.compile(r"\s+#SBATCH\b.*|\s*#(?!SBATCH)(?i:SBATCH|PBS|BSUB|COBALT)\b.*|\s*-.*")
@@ -81,6 +91,14 @@ def write(jobs: Sequence[Job]) -> Path:
             link.unlink(missing_ok=True)
             link.symlink_to(job.log_path)
     return path
+
+
+def completed(wanted: PilotDescription) -> PilotDescription:
+    """The description with what the environment of this process says, on this host, of fields that are not given."""
+    values = {} if host_of(wanted) else {field: os.environ.get(name) or None for field, name in _VARIABLES.items()}
+    return msgspec.structs.replace(
+        wanted, **{field: value for field, value in values.items() if value and getattr(wanted, field) is None}
+    )
 
 
 def given_options(wanted: PilotDescription) -> list[tuple[str, str]]:
@@ -137,6 +155,7 @@ def _identity(jobs: Sequence[Job]) -> list[str]:
 
 def _options(wanted: PilotDescription) -> list[str]:
     """sbatch's options for the fields of a description."""
+    wanted = completed(wanted)
     options = {
         "partition": wanted.queue,
         "qos": wanted.qos,
