@@ -202,6 +202,23 @@ def test_a_decorated_function_submits(home: PilotManager) -> None:
         home.task(num_cpu=2)
 
 
+def test_decorated_functions_and_methods_call_each_other_in_tasks(home: PilotManager) -> None:
+    @home.task
+    def factorial(number: int) -> int:
+        return 1 if number < 2 else number * factorial(number - 1).result()
+
+    class Scale:
+        def __init__(self, by: int) -> None:
+            self.by = by
+
+        @home.task(retries=1)
+        def scaled(self, number: int) -> int:
+            return self.by * number
+
+    assert factorial(4).result(60) == 24
+    assert Scale(3).scaled(4).result(60) == 12  # type: ignore[call-arg]
+
+
 def test_joblib_and_dask_run_on_pilots(home: PilotManager) -> None:
     register_joblib(home, "home", pilot="home")
     with joblib.parallel_config(backend="home", n_jobs=-1):
