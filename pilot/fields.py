@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 import os
 import re
@@ -308,7 +309,8 @@ def _error(given: Any) -> str:
     if isinstance(given, type) and issubclass(given, BaseException):
         return class_name(given)
     if isinstance(given, str) and all(part.isidentifier() for part in given.split(".")):
-        return given
+        known = getattr(builtins, given.removeprefix("builtins."), None)  # "IOError" is a name of OSError
+        return class_name(known) if isinstance(known, type) and issubclass(known, BaseException) else given
     raise ValueError(
         f"exception classes or their names, such as [OSError] or ['pilot.QPUUnavailable']; {given!r} is neither"
     )
