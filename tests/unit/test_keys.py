@@ -27,7 +27,9 @@ def moved(point):
 def register(function):
     return FunctionRecord(1, "ab", "moved", payload.dump_function(function))
 
-digests = digests_of(TaskDescription(function=moved, args=[Point(3)], kwargs={"more": [Colour.RED]}), register)
+description = TaskDescription(function=moved, args=[Point(3)], kwargs={"more": [Colour.RED]})
+digests = digests_of(description, register)
+assert digests_of(description, register) == digests
 print({name: digest.hex() for name, digest in digests.items()})
 """
 
