@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 import os
 import re
@@ -39,6 +40,10 @@ TIMES = 'seconds above 0, a timedelta, or a text such as "1:30:00" (hours:minute
 
 AtLeastOne = Annotated[int, Meta(ge=1, description="a whole number of at least 1")]
 Count = Annotated[int, Meta(ge=0, description="a whole number of at least 0")]
+Whole = Annotated[int, Meta(description="a whole number")]
+Size = Annotated[int | str, Meta(description='bytes, or a number with a unit, such as "8 GiB" or "500 MB"')]
+YesOrNo = Annotated[bool, Meta(description="True or False")]
+PathText = Annotated[str, Meta(description="a path")]
 Amount = Annotated[float, Meta(ge=0, description="a number of at least 0; fractions are allowed")]
 Share = Annotated[float, Meta(gt=0, description="a number above 0; fractions are allowed")]
 Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
@@ -53,12 +58,13 @@ else:  # `seconds_of` has made a number of it
     Time = Annotated[float, Meta(gt=0, description=TIMES)]
     TimeOrZero = Annotated[float, Meta(ge=0, description=TIMES.replace("above", "of at least"))]
     Errors = tuple[str, ...]  # of `checked_errors`
-Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 65535, first and last")]
+_Port = Annotated[int, Meta(ge=1, le=65535)]
+Ports = Annotated[tuple[_Port, _Port], Meta(description="two ports from 1 to 65535, first and last")]
 Fidelity = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 Shots = Annotated[int, Meta(ge=1, le=1 << 62, description="a whole number of at least 1, at most 2**62")]
 Level = Annotated[int, Meta(ge=0, le=3, description="0, 1, 2 or 3")]
 #: Fields with whole numbers, which take floats such as 1e3.
-_INTEGERS = (AtLeastOne, Count, Shots, AtLeastOne | None, Shots | None)
+_INTEGERS = (AtLeastOne, Count, Whole, Shots, AtLeastOne | None, Shots | None, Size | None)
 #: Texts, and `FileWord`s.
 Words = tuple[Any, ...]
 
@@ -151,6 +157,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             _encode(value)
         except (UnicodeEncodeError, OverflowError) as error:
             raise self.wrong(field, "Unicode text, and whole numbers of 64 bits") from error
+        except TypeError as error:
+            raise self.wrong(field, "numbers, texts, lists and mappings") from error
 
     def wrong(self, field: str, expected: str) -> DescriptionError:
         """The error about this field's value, with what is expected."""
@@ -314,7 +322,8 @@ def _error(given: Any) -> str:
     if isinstance(given, type) and issubclass(given, BaseException):
         return class_name(given)
     if isinstance(given, str) and all(part.isidentifier() for part in given.split(".")):
-        return given
+        known = getattr(builtins, given.removeprefix("builtins."), None)  # "IOError" is a name of OSError
+        return class_name(known) if isinstance(known, type) and issubclass(known, BaseException) else given
     raise ValueError(
         f"exception classes or their names, such as [OSError] or ['pilot.QPUUnavailable']; {given!r} is neither"
     )

@@ -17,12 +17,15 @@ from pilot.fields import (
     Description,
     NamedFields,
     Names,
-    Port,
+    PathText,
+    Ports,
+    Size,
     Text,
     Texts,
     Time,
     TimeOrZero,
     Words,
+    YesOrNo,
     checked_path,
     checked_variables,
     checked_words,
@@ -92,7 +95,7 @@ class PilotDescription(Description, frozen=True, kw_only=True, metaclass=_Sited)
     #: GPUs of each node that the pilot may use.
     gpus_per_node: Count = 0
     #: Main memory of each node that the pilot may use: bytes, or a text such as "8 GiB". Default: all of it.
-    memory: int | str | None = None
+    memory: Size | None = None
     #: How long the pilot lasts: seconds, a timedelta, or a text such as "1:30:00". It is kept in seconds.
     walltime: Time | None = None
     #: It starts no new tasks in the last seconds of its walltime: so many. Default: a tenth of it, at most 60.
@@ -115,7 +118,7 @@ class PilotDescription(Description, frozen=True, kw_only=True, metaclass=_Sited)
     #: Licences of the cluster (``sbatch --licenses``), such as "qpu_ibm:1".
     licenses: Text | None = None
     #: Whole nodes for this pilot alone (``sbatch --exclusive``).
-    exclusive: bool = False
+    exclusive: YesOrNo = False
     #: Environment modules to load.
     modules: Names = ()
     #: Folder of a virtual environment, and name or folder of a conda environment: agent and workers run with its Python
@@ -131,7 +134,7 @@ class PilotDescription(Description, frozen=True, kw_only=True, metaclass=_Sited)
     custom_attributes: Texts = {}
     #: Ports to listen on, first and last; default: any. For the agent, its workers, and its engine where it has a
     #: setting for that.
-    ports: tuple[Port, Port] | None = None
+    ports: Ports | None = None
     #: Network interface of the nodes, such as "ib0", at whose addresses the nodes of the pilot reach each other.
     interface: Text | None = None
     #: A command that connects to the manager's host, such as ("ssh", "-p", "2222", "login1"): the agent runs
@@ -148,7 +151,7 @@ class PilotDescription(Description, frozen=True, kw_only=True, metaclass=_Sited)
     #: Environment variables of the agent and its workers.
     environment: Texts = {}
     #: Where tasks run. Default: where the manager was made; relative paths count from there.
-    working_directory: str | None = None
+    working_directory: PathText | None = None
     #: Folder for temporary files, on each node; $NAME stands for variables of the job. Default: the job's TMPDIR.
     scratch: Text | None = None
     #: How often the job is submitted again after its agent was lost, or never started, before the pilot fails. A job

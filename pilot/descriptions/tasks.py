@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from pilot.descriptions.qos import options_of
 from pilot.errors import DescriptionError
@@ -18,13 +19,16 @@ from pilot.fields import (
     Fidelity,
     Level,
     Names,
+    PathText,
     Share,
     Shots,
+    Size,
     SomeNames,
     Text,
     Texts,
     Time,
     TimeOrZero,
+    Whole,
     Words,
     checked_errors,
     checked_path,
@@ -118,7 +122,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: are dependencies and are replaced by their results.
     function: Any = None
     args: Any = ()
-    kwargs: dict[str, Any] = {}
+    kwargs: Annotated[dict[str, Any], Meta(description="a mapping from names to values")] = {}
     #: A callable that each worker calls as ``initializer(*initargs)`` before the function, the first time that it runs
     #: it. What it sets in the globals of their script, the function finds; tasks of a worker have one copy of these.
     initializer: Any = None
@@ -133,7 +137,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: relative path counts from the pilot's working directory. A function is loaded with the variables set; libraries
     #: that its worker has loaded before keep what they have read.
     environment: Texts = {}
-    working_directory: str | None = None
+    working_directory: PathText | None = None
 
     #: A circuit: a Qiskit circuit, a `pilot.quantum.Program`, a PennyLane tape, or the text of a program. Its result is
     #: its `Outcomes` (``get_counts``); with ``observables`` an `Expectation` (``values`` and ``standard_errors``); with
@@ -161,7 +165,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     max_cost: Amount | None = None
     #: When no QPU is expected to meet `min_fidelity`, `deadline` and `max_cost`: "simulator": it is simulated without
     #: noise; "wait": it waits for other QPUs or calibrations. Default: it fails, with the best offer.
-    fallback: Literal["simulator", "wait"] | None = None
+    fallback: Annotated[Literal["simulator", "wait"], Meta(description="'simulator', 'wait' or None")] | None = None
     #: Stages of error mitigation, in this order: "readout", "twirling", "dd" and, for observables, "zne"; or stages of
     #: `pilot.quantum.mitigation` themselves.
     mitigation: Any = ()
@@ -197,7 +201,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: GPUs, of each rank. Fractions share a GPU. CUDA_VISIBLE_DEVICES, or AMD's variable, names them.
     num_gpus: Amount = 0.0
     #: Main memory set aside, for each rank: bytes, or a text such as "8 GiB".
-    memory: int | str | None = None
+    memory: Size | None = None
     #: Resources to run with instead, such as ``[{"num_gpus": 1}, {"num_cpus": 16, "slowness": 4}]``: the fields
     #: above by name, and how many times longer it takes with them. It runs where it is expected to finish first.
     alternatives: Any = ()
@@ -209,7 +213,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: The pilot must carry all of these labels.
     labels: Names = ()
     #: Higher goes first.
-    priority: int = 0
+    priority: Whole = 0
     #: The longest time that it is expected to run; it starts only where that much walltime is left. Seconds, a
     #: timedelta, or a text such as "1:30:00".
     expected_duration: Time | None = None

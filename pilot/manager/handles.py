@@ -349,7 +349,9 @@ def wait_done(task: Task, timeout: float | None) -> None:
     if not task.done():
         with task._condition:
             if not wait_for(task._condition, task.done, timeout, task._keeper.interrupted):
-                raise TimeoutError(f"task {task.id} ({task.name}) is {task.state.value} after {timeout} s")
+                raise TimeoutError(
+                    f"task {task.id} ({task.name}) is {task.state.value} after {round(timeout or 0, 3)} s"
+                )
 
 
 def interrupted(task: Task) -> None:

@@ -20,8 +20,8 @@ def register_joblib(manager: PilotManager, name: str = "pilot", **options: Any) 
         with joblib.parallel_config(backend="pilot", n_jobs=-1):
             GridSearchCV(model, grid).fit(x, y)
 
-    ``n_jobs=-1`` means all cores of the pilots. Calls within a call run one after the other. When one call has failed,
-    joblib cancels those that are not over.
+    ``n_jobs=-1``, and no ``n_jobs``, mean all cores of the pilots. Calls within a call run one after the other. When
+    one call has failed, joblib cancels those that are not over.
 
     Args:
         manager: who runs the tasks.
@@ -37,6 +37,7 @@ def register_joblib(manager: PilotManager, name: str = "pilot", **options: Any) 
 
 class _Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     supports_retrieve_callback = True
+    default_n_jobs = -1
 
     def __init__(self, executor: PilotExecutor, **given: Any) -> None:
         super().__init__(**given)
@@ -48,7 +49,7 @@ class _Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs is None:
-            return 1
+            n_jobs = self.default_n_jobs
         return n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs)
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Task[Any]:

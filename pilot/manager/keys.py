@@ -15,7 +15,7 @@ from pilot.errors import DescriptionError, NotPicklable
 from pilot.manager.handles import Task
 from pilot.manager.journal import KeyRow
 from pilot.scheduling.records import FunctionRecord
-from pilot.wire import payload
+from pilot.wire import payload, pickles
 from pilot.wire.digests import digest_of_value
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -81,7 +81,7 @@ def digests_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord
     for field, default in _defaults().items():
         value: Any = tuple(wanted.args) if field == "args" else getattr(wanted, field)
         if field in ("function", "initializer") and value is not None:
-            digests[field] = bytes.fromhex(register(value).digest)
+            digests[field] = _digest_of_function(register(value))
             continue
         if field == "circuit" and hasattr(value, "copy_empty_like"):
             value = value.copy(name="circuit")  # Qiskit numbers circuits: two that are equal have two names
@@ -94,6 +94,12 @@ def digests_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord
         if digest != default:
             digests[field] = digest
     return digests
+
+
+def _digest_of_function(function: FunctionRecord) -> bytes:
+    """The same in another run of the script, also for a function that has classes of the script along."""
+    code = pickles.without_trackers(function.code)
+    return bytes.fromhex(function.digest) if code == function.code else digest_of_value(code)
 
 
 @cache

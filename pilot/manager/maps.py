@@ -14,7 +14,7 @@ from pilot.manager.handles import Task, wait_done
 from pilot.publishing import publish
 from pilot.wire import payload
 from pilot.wire.callables import name_of
-from pilot.worker.chunks import ChunkFunction, ChunkResult
+from pilot.worker.chunks import ChunkFunction, ChunkResult, results_of
 from pilot.worker.initialized import Initialized
 
 R = TypeVar("R")
@@ -37,6 +37,8 @@ class MapResult(Sequence[R]):
     A chunk is one task. What an input raises is raised where its result is read; the other inputs of the chunk have
     their results. What ends a chunk (a worker that dies, a timeout, `cancel`) ends all inputs of it, and a chunk that
     was lost runs again as a whole. What an input changes in the function's globals is seen by later ones of its chunk.
+
+    As an argument of a task it stands for the list of its results.
     """
 
     def __init__(self, tasks: Sequence[Task[ChunkResult]], firsts: Sequence[int], count: int) -> None:
@@ -56,6 +58,12 @@ class MapResult(Sequence[R]):
 
     def __len__(self) -> int:
         return self._count
+
+    def __reduce__(self) -> Any:
+        return results_of, (self.tasks,)
+
+    def __copy__(self) -> MapResult[R]:
+        return self
 
     def __repr__(self) -> str:
         return f"<MapResult of {self._count} inputs in {len(self.tasks)} chunks>"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import repeat
 
+from pilot.errors import invalid
 from pilot.interfaces import (
     AttemptEnded,
     EventsDropped,
@@ -44,6 +45,19 @@ Kind = type[SessionEvent]
 KINDS: frozenset[Kind] = frozenset(
     {TaskSubmitted, TaskChanged, TaskOutput, TaskEnded, AttemptEnded, PilotChanged, QPUChanged}
 )
+
+
+def kinds_of(given: Iterable[Kind]) -> frozenset[Kind]:
+    """The kinds of events that somebody wants, checked.
+
+    Raises:
+        DescriptionError: there are none, or one of them is no kind of events.
+    """
+    kinds = [] if isinstance(given, type) or not isinstance(given, Iterable) else list(given)
+    if not kinds or any(kind not in (*KINDS, EventsDropped) for kind in kinds):
+        known = ", ".join(sorted(kind.__name__ for kind in KINDS))
+        raise invalid("kinds", kinds or given, f"a list of classes of events: {known}")
+    return frozenset(kinds)
 
 
 #: Makes the events of a batch, in the thread of an observer: to make and keep them all would cost the manager's thread

@@ -14,7 +14,7 @@ from pilot.manager.forgetting import Forgetter
 from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.objects import ObjectRef, Objects
-from pilot.manager.observers import KINDS, MOST_WAITING, Subscription
+from pilot.manager.observers import KINDS, MOST_WAITING, Subscription, kinds_of
 from pilot.manager.state import SessionState
 from pilot.manager.view import SessionView
 from pilot.wire.exceptions import text_of
@@ -138,10 +138,7 @@ class Session(SessionView):
             raise invalid("observer", observer, "a callable")
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise invalid("limit", limit, "a number of events from 1 on")
-        wanted = KINDS if kinds is None else frozenset(kinds)
-        if unknown := wanted - KINDS:
-            known = ", ".join(sorted(kind.__name__ for kind in KINDS))
-            raise invalid("kinds", unknown, f"classes of events: {known}")
+        wanted = KINDS if kinds is None else kinds_of(kinds)
         ids = None if tasks is None else frozenset(task.id for task in tasks_of("subscribe", tasks))
         subscription = Subscription(observer, wanted, ids, limit)
         self._state.observers.add(subscription)

@@ -17,6 +17,7 @@ from pilot.manager.resubmission import Resubmission
 from pilot.manager.session import Session
 from pilot.manager.submitting import Submitter
 from pilot.resources import PLAIN
+from pilot.worker.current import CurrentOwner
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -172,7 +173,7 @@ class TaskSession(Session):
     @overload
     def task(self, /, **fields: Any) -> Callable[[Callable[P, R]], Callable[P, Task[R]]]: ...
     def task(self, function: Callable[..., Any] | None = None, /, **fields: Any) -> Callable[..., Any]:
-        """A decorator: calls of the function submit tasks, and return them.
+        """A decorator: calls of the function submit tasks, and return them; in a task, as `current_manager` does.
 
         ::
 
@@ -189,11 +190,13 @@ class TaskSession(Session):
             DescriptionError: a field is not valid.
         """
         check_fields(fields)
+        owner = _Owner(self.submit_task)
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Task[Any]]:
             @functools.wraps(function)
             def submit(*args: Any, **kwargs: Any) -> Task[Any]:
-                return self.submit_task(TaskDescription(function=function, args=args, kwargs=kwargs, **fields))
+                description = TaskDescription(function=function, args=args, kwargs=kwargs, **fields)
+                return owner.submit_task(description)  # type: ignore[no-any-return]
 
             return submit
 
@@ -269,3 +272,13 @@ class TaskSession(Session):
             SessionError: the manager is closed, or arguments cannot be read from the session folder.
         """
         return self._resubmission.resubmit(tasks)
+
+
+class _Owner:
+    """Submits what a decorated function is called with. It travels with the function, and is a `CurrentOwner` then."""
+
+    def __init__(self, submit_task: Callable[..., Any]) -> None:
+        self.submit_task = submit_task
+
+    def __reduce__(self) -> Any:
+        return CurrentOwner, ()

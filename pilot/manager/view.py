@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from pilot import html
-from pilot.errors import invalid
+from pilot.errors import SessionError, invalid
 from pilot.manager.handles import Task, tasks_of, wait_done
 from pilot.manager.pilots import HTML_HEAD, Pilot, html_row
 from pilot.resources import QPUInfo
@@ -62,8 +62,11 @@ class SessionView:
         return {info.name: info for pilot in self.pilots if pilot.state is PilotState.ACTIVE for info in pilot.qpus}
 
     def _repr_html_(self) -> str:
-        counts = Counter(task.state.value for task in list(self._state.tasks.values()))
-        tasks = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no tasks"
+        try:
+            counts = Counter(task.state.value for task in list(self._state.tasks.values()))
+            tasks = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no tasks"
+        except SessionError:  # a manager that is closed may be the last line of a cell
+            tasks = "closed and removed"
         return html.table(HTML_HEAD, map(html_row, self.pilots), f"session {self.session_dir}: {tasks}")
 
     # ---- waiting and asking -----------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def bars(
 
     Args:
         axes: to draw in.
-        groups: their names, below the axis.
+        groups: their names, below the axis; one that is empty has no mark there.
         values: by series (for the legend), a value for each group.
         spread: by series, the least and the greatest value for each group.
         number: how a value is written above its bar; None: it is not.
@@ -91,7 +91,8 @@ def bars(
             for x, top, height in zip(left, tops, heights, strict=True) if number is not None else ():
                 text = number.format(height)  # type: ignore[union-attr]
                 axes.annotate(text, (x, top), (0, 1.5), textcoords="offset points", ha="center", va="bottom", size=6.5)
-        axes.set_xticks(places, list(groups))
+        named = [place for place, group in enumerate(groups) if group]
+        axes.set_xticks(named, [groups[place] for place in named])
         axes.grid(visible=False, axis="x")
         axes.margins(y=0.12)
 

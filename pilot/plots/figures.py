@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pilot.errors import PluginError
+from pilot.errors import PluginError, invalid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,8 +103,13 @@ def axes_for(ax: Axes | None, *, width: str = "single", height: float = 2.6) -> 
         ax: that were given; None: none were.
         width: of a new figure: "single" or "double".
         height: of a new figure, in inches.
+
+    Raises:
+        DescriptionError: they are no axes.
     """
     if ax is not None:
+        if not hasattr(ax, "get_xlabel"):
+            raise invalid("ax", ax, "matplotlib's axes: one of those that subplots returns", shown=type(ax).__name__)
         return ax
     with style():
         from matplotlib import pyplot

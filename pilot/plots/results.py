@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pilot.errors import invalid
 from pilot.plots.charts import bars, lines
 from pilot.plots.figures import COLOURS, MARKERS, axes_for, label, legend, style
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Outcomes of a histogram that have a bar of their own, at most.
 MOST_OUTCOMES = 32
+#: Outcomes that are named below their bars, at most.
+MOST_NAMES = 100
 #: Bits of an outcome that are written as they are; longer ones are hexadecimal numbers.
 MOST_BITS = 16
 #: Points of a line that have markers, at most.
@@ -43,7 +46,12 @@ def histogram(
         errors: by series, one standard error of each weight.
         most: so many outcomes, those that weigh most, have a bar; the axis says what the others weigh together.
         **options: of matplotlib's `Axes.bar`.
+
+    Raises:
+        DescriptionError: ``most`` or ``ax`` is not valid.
     """
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise invalid("most", most, "a whole number of at least 1")
     size = {text: max(abs(one.get(text, 0.0)) for one in weights.values()) for one in weights.values() for text in one}
     heaviest = sorted(size, key=lambda text: (-size[text], text))
     shown, rest = sorted(heaviest[:most]), heaviest[most:]
@@ -60,6 +68,8 @@ def histogram(
     tall = 2.6 + (0.055 * max(map(len, names), default=0) if turned else 0.0)
     ax = axes_for(ax, width=width, height=tall)
     number = "{:.3g}" if len(names) * len(weights) <= 12 and not spread else None
+    every = -(-len(names) // MOST_NAMES)
+    names = [name if place % every == 0 else "" for place, name in enumerate(names)]
     bars(ax, names, columns, spread=spread, number=number, **options)
     with style():
         if turned:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from pilot.wire import payload
+from pilot.wire import payload, pickles
 
 
 def digest_of_value(value: Any) -> bytes:
@@ -21,7 +21,8 @@ def digest_of_value(value: Any) -> bytes:
     elif kind in (type(None), bool, int, float, str):
         parts.append(repr(value).encode(errors="surrogatepass"))
     else:
-        parts += payload.pieces(value)
+        data, *buffers = payload.pieces(value)
+        parts += [pickles.without_trackers(bytes(data)), *buffers]
     digest = hashlib.blake2b(kind.__name__.encode(), digest_size=16)
     for part in parts:
         digest.update(part)

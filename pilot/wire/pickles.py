@@ -159,6 +159,7 @@ def _reduce_class(kind: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     """As cloudpickle's; besides with the slots, and made without what happens where a class is defined."""
     _settled.add(kind)
     make, args, state, _, _, set_state = reduced
+    state[0].pop("__slotnames__", None)  # copyreg sets it when the first object is pickled
     if isinstance(kind, type(msgspec.Struct)):
         made = {"__slots__", "__annotations__", "__match_args__"}  # and all of __struct_…
         attributes = {key: value for key, value in state[0].items() if key not in made and key[:9] != "__struct_"}
@@ -373,3 +374,14 @@ _BY_VALUE: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     WeakValueDictionary: _reduce_weak_values,
     WeakKeyDictionary: _reduce_weak,
 }
+
+
+# ---- comparing pickles ----------------------------------------------------------------------------------------------
+
+
+def without_trackers(data: bytes) -> bytes:
+    """A pickle in which all classes of the script have one name instead of the random ones that cloudpickle gives them
+    in each process: to be compared, and never to be loaded."""
+    for tracker in list(_loaded_classes):
+        data = data.replace(tracker.encode(), b"0" * len(tracker))
+    return data

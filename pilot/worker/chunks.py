@@ -32,6 +32,21 @@ class ChunkResult(NamedTuple):
         return loaded
 
 
+def results_of(chunks: Sequence[ChunkResult]) -> list[Any]:
+    """The results of all inputs of a map, which is an argument of a task.
+
+    Raises:
+        Exception: what the first input that failed has raised.
+    """
+    results: list[Any] = []
+    for chunk in chunks:
+        for place in sorted(chunk.errors):
+            where = f"input {len(results) + place} of a map that is an argument"
+            raise payload.load_exception(chunk.errors[place], where, where)
+        results += chunk.values()
+    return results
+
+
 @dataclass(frozen=True)
 class ChunkFunction(WorkFunction):
     """Calls a function for each input of a chunk.

@@ -227,6 +227,14 @@ class CurrentManager:
 publish(CurrentManager)
 
 
+class CurrentOwner:
+    """Submits what a function that `PilotManager.task` has decorated is called with in a task."""
+
+    def submit_task(self, description: TaskDescription) -> ChildTask[Any]:
+        """Submit a call as a child of the task that runs."""
+        return current_manager().submit_task(description)
+
+
 def _children(method: str, given: Iterable[ChildTask[R]]) -> list[ChildTask[R]]:
     tasks: list[Any] = list(given) if isinstance(given, Iterable) else [None]
     if not all(isinstance(task, ChildTask) for task in tasks):

@@ -244,6 +244,13 @@ def test_after_close(tmp_path: Path) -> None:
             call()
 
 
+def test_a_closed_manager_is_shown_without_its_folder() -> None:
+    with PilotManager() as manager:
+        manager.submit_pilot(PilotDescription(cores_per_node=1))
+        manager.submit_task(os.getpid).result(60)
+    assert "closed and removed" in manager._repr_html_()
+
+
 def note(folder: str, number: int) -> None:
     Path(folder, str(number)).touch()
     if number == 99:

@@ -62,6 +62,17 @@ def test_an_input_that_raises_leaves_the_others_of_its_chunk_alone(home: PilotMa
     assert read == everything[:13]
 
 
+def test_a_map_is_an_argument_of_a_task(home: PilotManager) -> None:
+    mapped = home.map(shifted, range(10), chunksize=4)
+    assert home.submit_task(lambda both: [*both["one"], len(both["one"])], {"one": mapped}).result(60) == [
+        *range(1, 11),
+        10,
+    ]
+    with pytest.raises(ValueError, match="unlucky") as raised:
+        home.submit_task(sum, home.map(shifted, range(20), chunksize=6)).result(60)
+    assert any("input 13 of a map" in note for note in raised.value.__notes__)
+
+
 def test_a_chunk_that_is_lost_or_cancelled_takes_its_inputs_along(home: PilotManager, tmp_path: Path) -> None:
     killed = home.map(lambda number: number == 2 and os.kill(os.getpid(), signal.SIGKILL), range(4), chunksize=2)
     assert killed.results(return_exceptions=True)[:2] == [False, False]
@@ -191,6 +202,23 @@ def test_a_decorated_function_submits(home: PilotManager) -> None:
         home.task(num_cpu=2)
 
 
+def test_decorated_functions_and_methods_call_each_other_in_tasks(home: PilotManager) -> None:
+    @home.task
+    def factorial(number: int) -> int:
+        return 1 if number < 2 else number * factorial(number - 1).result()
+
+    class Scale:
+        def __init__(self, by: int) -> None:
+            self.by = by
+
+        @home.task(retries=1)
+        def scaled(self, number: int) -> int:
+            return self.by * number
+
+    assert factorial(4).result(60) == 24
+    assert Scale(3).scaled(4).result(60) == 12  # type: ignore[call-arg]
+
+
 def test_joblib_and_dask_run_on_pilots(home: PilotManager) -> None:
     register_joblib(home, "home", pilot="home")
     with joblib.parallel_config(backend="home", n_jobs=-1):
@@ -198,6 +226,9 @@ def test_joblib_and_dask_run_on_pilots(home: PilotManager) -> None:
         assert joblib.Parallel()(joblib.delayed(shifted)(number) for number in range(5)) == [1 + n for n in range(5)]
         with pytest.raises(ValueError, match="unlucky"):
             joblib.Parallel()(joblib.delayed(shifted)(number) for number in range(20))
+    with joblib.parallel_config(backend="home"):
+        assert joblib.effective_n_jobs() == sum(pilot.description.cores for pilot in home.pilots)
+        assert os.getpid() not in joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(3))
     with dask.config.set(pool=PilotExecutor(home)):
         assert dask.delayed(sum)([dask.delayed(abs)(-1), 2]).compute() == 3
 

@@ -112,7 +112,7 @@ def test_an_observer_may_use_the_manager_and_end_its_subscription(manager: Pilot
     ("wrong", "message"),
     [
         ({"observer": 5}, "expected a callable"),
-        ({"kinds": [int]}, "expected classes of events: AttemptEnded, PilotChanged"),
+        ({"kinds": [int]}, "expected a list of classes of events: AttemptEnded, PilotChanged"),
         ({"tasks": [5]}, "subscribe"),
         ({"limit": 0}, "limit: 0 is not valid"),
     ],

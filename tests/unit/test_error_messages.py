@@ -12,6 +12,7 @@ from qiskit import QuantumCircuit
 
 from pilot import PilotDescription, PilotError, PilotManager, TaskDescription
 from pilot.cli.main import main
+from pilot.interfaces import TaskEnded
 
 
 def bell(measured: bool = True) -> QuantumCircuit:
@@ -71,6 +72,22 @@ CALLS: dict[str, tuple[Callable[[PilotManager], Any], str]] = {
         lambda _: TaskDescription(circuit=bell(), fallback="simulate"),  # type: ignore[arg-type]
         "TaskDescription.fallback: 'simulate' is not valid; expected 'simulator' or 'wait'",
     ),
+    "a priority": (
+        lambda _: TaskDescription(function=abs, priority="high"),  # type: ignore[arg-type]
+        "TaskDescription.priority: 'high' is not valid; expected a whole number",
+    ),
+    "a size": (
+        lambda _: TaskDescription(function=abs, memory=[8]),  # type: ignore[arg-type]
+        "TaskDescription.memory: [8] is not valid; expected bytes, or a number with a unit, such as",
+    ),
+    "one kind of events": (
+        lambda manager: manager.subscribe(print, kinds=TaskEnded),  # type: ignore[arg-type]
+        "is not valid; expected a list of classes of events: AttemptEnded, ",
+    ),
+    "no kind of events": (
+        lambda manager: manager.subscribe(print, kinds=[]),
+        "kinds: [] is not valid; expected a list of classes of events: ",
+    ),
     "no pilot yet": (
         lambda manager: manager.submit_task(pow, 2, 3),
         "no pilot can run this task: there is no pilot yet: call submit_pilot first",
@@ -100,6 +117,7 @@ def test_a_circuit_is_told_where_it_belongs(manager: PilotManager) -> None:
 def test_whole_numbers_may_be_floats() -> None:
     assert TaskDescription(circuit=bell(), shots=1e3).shots == 1000  # type: ignore[arg-type]
     assert type(TaskDescription(function=abs, retries=2.0).retries) is int  # type: ignore[arg-type]
+    assert TaskDescription(function=abs, memory=4e9).memory == 4_000_000_000  # type: ignore[arg-type]
 
 
 #: The flags after a file's name, what the file has, and the message.

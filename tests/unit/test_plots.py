@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("matplotlib")
-from pilot import PluginError, plots
+from pilot import DescriptionError, PluginError, plots
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +149,20 @@ def test_a_histogram_says_what_has_no_bar() -> None:
     assert (names[0], names[29]) == ("0000b", "00028")
     left = sum(range(1, 11))
     assert axes.get_xlabel() == f"outcome (hexadecimal)\nnot shown: 11 others, counts together {left} and 5"
+    many = plots.histogram({"run": {format(number, "010b"): 1 for number in range(1000)}}, most=1000)
+    assert [one.get_text() for one in many.get_xticklabels()][:2] == ["0000000000", "0000001010"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"most": -1}, "most: -1 is not valid; expected a whole number of at least 1"),
+        ({"ax": [1, 2]}, "ax: list is not valid; expected matplotlib's axes"),
+    ],
+)
+def test_what_is_no_number_of_bars_or_no_axes_is_refused(wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(DescriptionError, match=text):
+        plots.histogram({"run": {"0": 1}}, **wrong)
 
 
 def test_values_are_points_or_lines_with_their_errors() -> None:
