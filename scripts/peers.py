@@ -129,9 +129,7 @@ def draw(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None
         left.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=3)
     plots.label(left, x="tasks without work at once", y="tasks/s")
     _trips(right, rows)
-    images = ROOT / "docs/images"
-    plots.save(figure, images, PLOT)
-    (images / f"{PLOT}.pdf").unlink()
+    figure.savefig(ROOT / "docs/images" / f"{PLOT}.png", dpi=100)
 
 
 def _trips(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -70,7 +70,7 @@ CALLS: dict[str, tuple[Callable[[PilotManager], Any], str]] = {
     ),
     "a word that is none of two": (
         lambda _: TaskDescription(circuit=bell(), fallback="simulate"),  # type: ignore[arg-type]
-        "TaskDescription.fallback: 'simulate' is not valid; expected 'simulator' or 'wait'",
+        "TaskDescription.fallback: 'simulate' is not valid; expected 'simulator', 'wait' or None",
     ),
     "a priority": (
         lambda _: TaskDescription(function=abs, priority="high"),  # type: ignore[arg-type]
