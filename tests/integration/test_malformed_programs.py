@@ -1,6 +1,6 @@
 """Untrusted programs: mutated ones, bombs, and the processes that parse them."""
 
-import importlib.util
+import importlib
 import json
 import os
 import random
@@ -22,10 +22,11 @@ from pilot.quantum.programs.problems import NAMES
 
 @pytest.fixture(scope="module")
 def formats():
-    path = Path(__file__).parents[2] / "benchmarks" / "formats.py"
-    spec = importlib.util.spec_from_file_location("formats", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+    try:
+        module = importlib.import_module("formats")
+    finally:
+        del sys.path[0]
     return module
 
 

@@ -1,6 +1,6 @@
 """`load` and `Program`: what is guessed, what is given back, what goes round."""
 
-import importlib.util
+import importlib
 import pickle
 import subprocess
 import sys
@@ -48,10 +48,11 @@ TEXTS = {"openqasm2": QASM2, "openqasm3": QASM3, "originir": ORIGINIR, "qir": QI
 @pytest.fixture(scope="module")
 def formats():
     """The script that sends circuits through each format; its comparisons serve here, too."""
-    path = Path(__file__).parents[3] / "benchmarks" / "formats.py"
-    spec = importlib.util.spec_from_file_location("formats", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+    try:
+        module = importlib.import_module("formats")
+    finally:
+        del sys.path[0]
     module.SHOTS, module.SAMPLED = 2_000, 0.15
     return module
 
