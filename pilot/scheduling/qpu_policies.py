@@ -93,7 +93,7 @@ class LeastWait(QPUPolicy):
     """The QPU that a task is expected to wait least for; of equal ones that of the best fidelity."""
 
     def score(self, table: QPUTable, at: int, wait: NDArray[np.float64], age: float) -> NDArray[np.float64]:
-        return wait - SHORTEST * known_fidelity(table, at)[0]
+        return wait - SHORTEST * fidelities(table, at)
 
 
 class ShortestQueue(QPUPolicy):
@@ -168,12 +168,17 @@ class Tradeoff(PricedPolicy):
         return score
 
 
-def known_fidelity(table: QPUTable, at: int) -> tuple[NDArray[np.float64], int]:
-    """The fidelities of a task, 0 where one is not known; and the column of the best one that fits."""
-    fidelity = table.fidelity[at]
+def fidelities(table: QPUTable, at: int) -> NDArray[np.float64]:
+    """`(n_qpus,)`: the fidelities of a task, 0 where one is not known."""
+    fidelity: NDArray[np.float64] = table.fidelity[at]
     if isnan(fidelity.dot(fidelity)):  # quicker than to look at each
         fidelity = np.nan_to_num(fidelity)
-    fits = table.fits[at]
+    return fidelity
+
+
+def known_fidelity(table: QPUTable, at: int) -> tuple[NDArray[np.float64], int]:
+    """`fidelities`, and the column of the best one that fits."""
+    fidelity, fits = fidelities(table, at), table.fits[at]
     best = fidelity if np.count_nonzero(fits) == len(fits) else np.where(fits, fidelity, -1.0)
     return fidelity, int(best.argmax())
 
