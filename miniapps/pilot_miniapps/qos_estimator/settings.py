@@ -39,7 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     widths: Annotated[
         tuple[Annotated[int, msgspec.Meta(ge=3, le=14)], ...],
         msgspec.Meta(min_length=1, description="qubits of the circuits of sizes"),
-    ] = (4, 6, 8, 10, 12)
+    ] = (4, 8, 12)
     ladder_snapshots: Annotated[tuple[str, ...], msgspec.Meta(min_length=2, description="devices of ladder")] = (
         "kolkata",
         "paris",
@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ladder_qubits: Annotated[tuple[int, ...], msgspec.Meta(min_length=1, description="widths of ladder")] = (10, 12, 14)
     trajectories: Annotated[
         int, msgspec.Meta(ge=10, le=100_000, description="of each wide circuit of sizes and ladder")
-    ] = 80
+    ] = 40
     calibrations: Annotated[
         str, msgspec.Meta(description="drift: a CSV file with the calibrations of a device day by day")
     ] = ""
