@@ -147,10 +147,14 @@ def show(title: str, rows: list[dict[str, Any]], file: Path | None) -> None:
         _write(file, {"name": file.stem, "title": title, "figures": {}, "rows": rows})
 
 
+#: Options for files and folders that a script writes.
+_WRITES = ("--json", "--logs", "--output")
+
+
 def _arguments(words: list[str]) -> list[str]:
-    """What a script was called with, but for the name of the file that it writes."""
-    at = words.index("--json") if "--json" in words else len(words)
-    return words[:at] + words[at + 2 :]
+    """What a script was called with, but for what it writes: paths of one machine say nothing elsewhere."""
+    written = {at for at, word in enumerate(words) if word in _WRITES}
+    return [word for at, word in enumerate(words) if at not in written and at - 1 not in written]
 
 
 def _write(file: Path, content: dict[str, Any], reference: float | None = None) -> None:

@@ -34,7 +34,7 @@ class Connector:
         """
         if address.startswith(SCHEME):
             return SocketClient(address, name, watched)
-        import zmq  # only here: 3 MiB that workers beside their agent do without
+        import zmq  # only here: 2 MiB that workers beside their agent do without
 
         from pilot.wire.channel import Client
 
