@@ -108,7 +108,7 @@ class DeviceRecord:
     @property
     def has_room(self) -> bool:
         """True when it takes another batch now."""
-        return self.closed is None and self.batches < self.depth
+        return self.batches < self.depth and self.closed is None
 
     @property
     def queue(self) -> float:
@@ -318,7 +318,7 @@ class PilotRecord:
         """True when a batch may be sent now, of work of which so many times as much as there is room for is sent."""
         if needs.qpu:
             device = self.devices[needs.qpu]
-            return device.closed is None and device.batches < depth
+            return device.batches < depth and device.closed is None
         if needs.num_gpus and self.used_gpus + needs.all_gpus > self.gpus * depth + ROUNDING:
             return False
         if needs.memory and self.used_memory + needs.all_memory > self.memory * depth:

@@ -83,10 +83,12 @@ class Planner:
         seconds = self._policy.reassign_seconds
         if seconds is not None and now - self._reassigned >= seconds:
             self._reassigned = now
+            self._look(changed, now)
             changed += self._assign_again(now, commands)
-        for plan in changed:
+        for plan in dict.fromkeys(changed):
             if plan.tasks:
                 self._send(plan, now, commands)
+                self._look((plan,), now)
         self._changes = self._index.changes.count  # what was sent was looked at when it was sent
 
     @property
@@ -119,8 +121,7 @@ class Planner:
         self._queues = np.array([column.device.queue for column in columns], float)
         self._shared = [plan for plan in self._plans if plan.column.device.others is not None]
         self._has_queues = bool(self._shared) or bool(self._queues.any())
-        for plan in self._plans:
-            self._free[plan.at], self._busy[plan.at] = plan.look(now)
+        self._look(self._plans, now)
 
     def _give_back(self, plan: Plan) -> None:
         """The tasks of a QPU are in their lanes again."""
@@ -137,9 +138,13 @@ class Planner:
             changed = list(self._plans)
         else:
             changed = [plan for pilot in pilots for plan in self._of_pilot.get(pilot.id, ())]
-        for plan in changed:
-            self._free[plan.at], self._busy[plan.at] = plan.look(now)
+        self._look(changed, now)
         return changed
+
+    def _look(self, plans: Iterable[Plan], now: float) -> None:
+        """What these plans, or their QPUs, have is new."""
+        for plan in plans:
+            self._free[plan.at], self._busy[plan.at] = plan.look(now)
 
     # ---- the policy -----------------------------------------------------------------------------------------
 
@@ -151,11 +156,13 @@ class Planner:
         few = len(self._unassigned) <= FEW_TASKS
         if few or self._asked != self._version or now - self._asked_at >= ASK_AGAIN_SECONDS:
             self._unassigned.clear()
-        if sum(map(len, lanes)) == len(self._unassigned):
-            return []
         if not self._unassigned:
             self._asked, self._asked_at = self._version, now
-        records = [record for lane in lanes for record in lane if record.id not in self._unassigned]
+            records = [record for lane in lanes for record in lane]
+        elif sum(map(len, lanes)) == len(self._unassigned):
+            return []
+        else:
+            records = [record for lane in lanes for record in lane if record.id not in self._unassigned]
         if not records:
             return []
         if len(records) > 1:
@@ -184,7 +191,9 @@ class Planner:
         waits = np.repeat(self._waits(now)[np.newaxis], len(records), axis=0)
         waits[np.arange(len(records)), place] = [wait for *_, wait in waiting]
         table = self._rows.table(records, waits, self._busy, self._pending, now, place)
-        return self._carry_out(records, table, now, commands)
+        changed = self._carry_out(records, table, now, commands)
+        self._look({plan for _, plan, _ in waiting}, now)  # those that tasks left
+        return changed
 
     def _in_shared_queues(self, now: float) -> Iterator[tuple[TaskRecord, Plan, float]]:
         """Tasks that have not begun, the plan of the QPU that they were sent to, and the rest of their wait."""
@@ -246,10 +255,7 @@ class Planner:
         for at, plan, record in chosen:
             self._queue.planned[record] = plan
             plan.put(record, self._choice(at, plan.at, record, table))
-        plans = list(dict.fromkeys(plan for _, plan, _ in chosen))
-        for plan in plans:
-            self._free[plan.at], self._busy[plan.at] = plan.look(now)
-        return plans
+        return [plan for _, plan, _ in chosen]
 
     def _choice(self, at: int, number: int, record: TaskRecord, table: QPUTable) -> Choice:
         row = self._rows.row(record)
@@ -258,7 +264,9 @@ class Planner:
         seconds = float(table.seconds[at, number])
         pilot, qpu = table.qpus[number]
         waits, fits = table.wait[at], table.fits[at]
-        least = waits.min() if np.count_nonzero(fits) == len(fits) else waits[fits].min()
+        if np.count_nonzero(fits) < len(fits):
+            waits = np.where(fits, waits, np.inf)
+        least = waits[waits.argmin()]  # quicker than `min`
         reason = Assigned(
             type(self._policy).__name__, pilot, qpu, number, row, float(waits[number]), float(least), seconds
         )
@@ -306,7 +314,6 @@ class Planner:
         commands.append(self._batches.send(records, column.pilot, planned.option, expected, planned.reason, now))
         if (others := column.device.others) is not None and self._policy.reassign_seconds is not None:
             self._queued.update(dict.fromkeys(records, (plan, others.ticket)))
-        self._free[plan.at], self._busy[plan.at] = plan.look(now)
 
     def _take(self, record: TaskRecord) -> Choice:
         """A task leaves the plan of its QPU."""

@@ -115,6 +115,10 @@ def grouped(bundling: Bundling | None, qpu: str, tasks: list[int], job: Callable
 
 def together(qpu: str, tasks: Tasks, begins: float, job: Callable[[int], Job]) -> list[Ran]:
     """How these tasks run at the same time on a QPU: as long as the longest, each with a part of the QPU."""
+    if len(tasks) == 1:  # nearly always: no lists
+        ((task, relative),) = tasks
+        kind = job(task).kind
+        return [Ran(task, begins, begins + kind.seconds[qpu], kind.fidelity[qpu] * relative, 1.0)]
     kinds = [job(task).kind for task, _ in tasks]
     ends = begins + max(kind.seconds[qpu] for kind in kinds)
     return [
