@@ -117,8 +117,8 @@ def measure(repeat: int) -> dict[str, list[tuple[float, float]]]:
         np.testing.assert_allclose(gradient(two)(), gradient(one)(), atol=1e-9)
         return {
             "iteration": paired(lambda: vqe(ours), lambda: vqe(theirs), repeat),
-            "gradient": paired(gradient(one), gradient(two), repeat),
-            "broadcast": paired(mine, plain, max(repeat, 5) * 3),
+            "gradient": paired(gradient(one), gradient(two), 3 * repeat),
+            "broadcast": paired(mine, plain, 3 * repeat),
         }
 
 

@@ -81,12 +81,11 @@ def _is_alike(first: QuantumScript, other: QuantumScript) -> bool:
         return False
     if any(one is not its and one != its for one, its in zip(first.measurements, other.measurements, strict=True)):
         return False
-    return all(_is_same_but_values(one, its) for one, its in zip(first.operations, other.operations, strict=True))
+    pairs = zip(first.operations, other.operations, strict=True)
+    return all(one is its or _is_same_but_values(one, its) for one, its in pairs)
 
 
 def _is_same_but_values(one: Any, other: Any) -> bool:
-    if one is other:
-        return True
     if type(one) is not type(other) or one.wires != other.wires or one.batch_size != other.batch_size:
         return False
     if isinstance(one, _OF_OUTCOMES) or [np.shape(d) for d in one.data] != [np.shape(d) for d in other.data]:
@@ -113,7 +112,10 @@ def _whole(tapes: Sequence[QuantumScript]) -> QuantumScript | None:
 
 def _column(values: Sequence[Any], dimensions: int, sets: int) -> Any:
     """The values of one parameter in all tapes, which have the same shape, one below the other."""
-    whole = np.stack([np.asarray(one if isinstance(one, _NUMPY) else qml.math.toarray(one)) for one in values])
+    different = {id(one): one for one in values}  # few: tapes of a gradient share what was not shifted
+    places = {key: place for place, key in enumerate(different)}
+    arrays = [np.asarray(one if isinstance(one, _NUMPY) else qml.math.toarray(one)) for one in different.values()]
+    whole = np.stack(arrays)[[places[id(one)] for one in values]]
     if whole.ndim - 1 > dimensions:
         return whole.reshape(-1, *whole.shape[2:])
     return np.repeat(whole, sets, axis=0)
