@@ -197,8 +197,7 @@ def main() -> None:
     try:
         life = Life(settings)
     except SessionError as error:
-        say("not opened", text=str(error))
-        sys.exit(1)
+        sys.exit(str(error))  # to its log
     life.run()
 
 

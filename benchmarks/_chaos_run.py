@@ -83,8 +83,9 @@ class Run:
 
     def _start(self, attach: bool) -> bool:
         """Start a manager, and wait until it is ready; False: it is not, which is a violation."""
+        was_full = self._is_full()  # it may end while the manager starts
         refused = self._started(attach)
-        if refused is not None and self._is_full() and "Traceback" not in refused:  # in a sentence, for want of room
+        if refused is not None and was_full and "Traceback" not in refused:  # in a sentence, for want of room
             self._undo_all()
             refused = self._started(attach)
         if refused is not None:
@@ -114,14 +115,15 @@ class Run:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "TMPDIR": str(self._temporary)},
+                env={**os.environ, "TMPDIR": str(self._temporary), "PYTHONFAULTHANDLER": "1"},
             )
         self._said = queue.SimpleQueue()
         threading.Thread(target=_listen, args=(self._manager.stdout, self._said), daemon=True).start()
         ready = self._take_until("ready", OPEN_SECONDS)
         if ready is None:
+            code = self._manager.poll()
             self._manager.kill()
-            return self._log()
+            return f"{'it hangs' if code is None else f'it ended with code {code}'}: {self._log()}"
         if attach:
             self.evidence.attached.append((set(ready["known"]), _ends(ready["restored"]), dict(self._committed)))
         process = psutil.Process(self._manager.pid)

@@ -15,6 +15,7 @@ that ended more often than in the undisturbed run. What only warms workers up do
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import json
 import os
@@ -95,7 +96,7 @@ class Case:
         """Digests of the functions of tasks that only warm workers up, from the journal."""
         import sqlite3
 
-        with sqlite3.connect(self.folder / run / "session/journal.sqlite") as db:
+        with contextlib.closing(sqlite3.connect(self.folder / run / "session/journal.sqlite")) as db:
             found = db.execute(
                 "SELECT digest FROM functions JOIN tasks ON function = functions.id WHERE tasks.name = 'warm-up'"
             ).fetchall()

@@ -70,6 +70,10 @@ class SqliteReader(JournalReader):
         self._connection: sqlite3.Connection | None = None
         self._inherited: sqlite3.Connection | None = None
 
+    def __del__(self) -> None:
+        if self._connection is not None:
+            self._connection.close()  # made after `close`
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """In the block all is read as it is at one moment, whatever is written meanwhile."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_a_refused_job_is_submitted_once(manager: PilotManager, fields: dict[str
     with pytest.raises(PilotFailed, match=f"its job cannot be started: .*{words}"):
         pilot.wait(60)
     manager.close()
-    with sqlite3.connect(manager.session_dir / "journal.sqlite") as journal:
+    with closing(sqlite3.connect(manager.session_dir / "journal.sqlite")) as journal:
         rows = journal.execute("SELECT state FROM pilot_changes").fetchall()
     assert [state for (state,) in rows] == ["queued", "failed"]
 
