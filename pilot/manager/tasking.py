@@ -225,7 +225,8 @@ class TaskSession(Session):
     def as_completed(
         self, tasks: Iterable[Task[R]], *, window: int | None = None, timeout: float | None = None
     ) -> Iterator[Task[R]]:
-        """Tasks, each when it has ended, however it ended.
+        """Tasks, each when it has ended, however it ended. One that is there several times comes once; with a
+        ``window``: once while it has not been returned.
 
         Args:
             tasks: which; a generator may submit each when it is taken.
@@ -235,7 +236,7 @@ class TaskSession(Session):
 
         Raises:
             TimeoutError: some have not ended within that time.
-            DescriptionError: the ``window`` is not valid.
+            DescriptionError: the ``window`` is not valid, or what was given is no task.
         """
         return windows.as_completed(tasks, window, timeout)
 

@@ -13,7 +13,7 @@ from pilot.resources import Terms
 from pilot.results import CANCELLED, OK, RAISED, UNAVAILABLE, UNWRITTEN, Outcome, failure_of
 from pilot.scheduling import events
 from pilot.scheduling.checks import check_tasks
-from pilot.scheduling.delays import Delays, has_retry
+from pilot.scheduling.delays import Delays, has_retry, why_no_retry
 from pilot.scheduling.dependents import Dependents
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
@@ -270,6 +270,8 @@ class TaskQueue:
                 if not self.delayed.add(record, now):
                     self._append([record], now)
                 continue
+            elif outcome.status == RAISED and (why := why_no_retry(record, outcome)):
+                record.reason = f"{record.reason}; {why}"
             del self.tasks[outcome.task]
             pairs.append((record, outcome))
         if pairs:

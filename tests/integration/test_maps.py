@@ -150,6 +150,13 @@ def test_tasks_of_a_generator_come_as_they_end(home: PilotManager) -> None:
     with pytest.raises(TimeoutError, match=r"1 task\(s\) are not finished"):
         list(home.as_completed([slow := home.submit_task(time.sleep, 60)], timeout=0.1))
     slow.cancel()
+    quick = home.submit_task(abs, -1)
+    assert list(home.as_completed([quick, quick, quick])) == [quick]
+    other = home.submit_task(abs, -2)
+    assert set(home.as_completed(iter([quick, quick, quick, other]), window=2)) == {quick, other}
+    for wrong in (quick, 5, [quick, 5]):
+        with pytest.raises(DescriptionError, match=r"as_completed: .* is not valid; expected a list of tasks"):
+            list(home.as_completed(wrong))
 
 
 model: dict[str, int] = {}
