@@ -55,7 +55,14 @@ def results(
         raise invalid("chunksize", size, "a whole number of at least 1, with a window or buffersize")
     blocks = _blocks(iter(inputs), size)
     end = None if timeout is None else time.monotonic() + timeout
-    return _read(submit, deque(map(submit, islice(blocks, max(1, window // size)))), blocks, end)
+    unread: deque[Task[R] | MapResult[R]] = deque()
+    try:
+        unread.extend(map(submit, islice(blocks, max(1, window // size))))
+    except BaseException:
+        for one in unread:
+            one.cancel()
+        raise
+    return _read(submit, unread, blocks, end)
 
 
 def _blocks(inputs: Iterator[Arguments], size: int) -> Iterator[list[Arguments]]:
