@@ -370,7 +370,11 @@ def checked_path(given: Any) -> Any:
     Raises:
         ValueError: the path is not valid; the message says what is expected.
     """
-    return _word(given, "a path", "it") if isinstance(given, str | os.PathLike) else given
+    if not isinstance(given, str | os.PathLike):
+        return given
+    if not (path := _word(given, "a path", "it")):
+        raise ValueError("a path; it is empty")
+    return path
 
 
 def checked_variables(given: Any) -> Any:
