@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import math
 import os
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -308,6 +308,9 @@ def _argument(word: Any, place: int) -> Any:
     return _word(word, _WORDS, f"word {place}")
 
 
+_ERRORS = "exception classes or their names, such as [OSError] or ['pilot.QPUUnavailable']"
+
+
 def checked_errors(given: Any) -> tuple[str, ...]:
     """Exception classes, one or several, as their names (`class_name`).
 
@@ -319,14 +322,46 @@ def checked_errors(given: Any) -> tuple[str, ...]:
 
 
 def _error(given: Any) -> str:
-    if isinstance(given, type) and issubclass(given, BaseException):
-        return class_name(given)
-    if isinstance(given, str) and all(part.isidentifier() for part in given.split(".")):
-        known = getattr(builtins, given.removeprefix("builtins."), None)  # "IOError" is a name of OSError
-        return class_name(known) if isinstance(known, type) and issubclass(known, BaseException) else given
-    raise ValueError(
-        f"exception classes or their names, such as [OSError] or ['pilot.QPUUnavailable']; {given!r} is neither"
-    )
+    known = _named(given) if isinstance(given, str) else given
+    if isinstance(known, type) and issubclass(known, BaseException):
+        return class_name(known)  # "IOError" is a name of OSError
+    if known is None and all(part.isidentifier() for part in given.split(".")):
+        return str(given)
+    raise ValueError(f"{_ERRORS}; {given!r} is neither")
+
+
+def _named(name: str) -> Any:
+    """What has this name here; None: that is not known, since workers may have other modules.
+
+    Raises:
+        ValueError: it is a slip of the pen.
+    """
+    head, _, last = name.rpartition(".")
+    module = sys.modules.get(head or "builtins")
+    found = getattr(module, last, None)
+    if found is None and head and module is not None:
+        raise ValueError(f"{_ERRORS}; the module {head} has no {last!r}{did_you_mean(last, dir(module))}")
+    if found is None and not head and (meant := _misspelt(name)):
+        raise ValueError(
+            f"{_ERRORS}; did you mean {meant!r}? A class that is called {name!r} all the same needs its module's name "
+            "before it"
+        )
+    return found
+
+
+def _misspelt(name: str) -> str:
+    """The class of Python or of this library that a name is nearly; "": it is one here, or there is none."""
+    import difflib  # only where a name is not known
+
+    names, open = set[str](), list[type[BaseException]]([BaseException])
+    own = set[str]()
+    while open:
+        kind = open.pop()
+        open += kind.__subclasses__()
+        names.add(kind.__name__)
+        if kind.__module__ in ("builtins", "pilot"):
+            own.add(kind.__name__)
+    return "" if name in names else next(iter(difflib.get_close_matches(name, own, n=1, cutoff=0.9)), "")
 
 
 def checked_path(given: Any) -> Any:
@@ -335,7 +370,11 @@ def checked_path(given: Any) -> Any:
     Raises:
         ValueError: the path is not valid; the message says what is expected.
     """
-    return _word(given, "a path", "it") if isinstance(given, str | os.PathLike) else given
+    if not isinstance(given, str | os.PathLike):
+        return given
+    if not (path := _word(given, "a path", "it")):
+        raise ValueError("a path; it is empty")
+    return path
 
 
 def checked_variables(given: Any) -> Any:

@@ -112,6 +112,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     ended: float
     #: The number of its batch.
     batch: int = 0
+    #: When it began, by the clock of the worker's host; None: it had not begun, or that is not known.
+    started: float | None = None
 
 
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):

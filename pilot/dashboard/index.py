@@ -93,6 +93,8 @@ class TaskIndex:
         #: One more than the largest id.
         self._end = 1
         self._names, self._pilots = _Names(), _Names()
+        #: By task, and by number: the attempts that did not count, from when to when.
+        self._lost: dict[int, dict[int, tuple[float, float]]] = {}
         #: Grows with each change.
         self.version = 0
 
@@ -135,6 +137,13 @@ class TaskIndex:
                     self._names.number(line.name),
                     *(np.nan if t is None else t for t in (line.submitted, line.started, line.seconds, line.ended)),
                 )
+            self.version += 1
+
+    def lose(self, attempts: Iterable[tuple[int, int, float | None, float]]) -> None:
+        """Attempts did not count, known ones or not: task, number, when each began (None: not known) and ended."""
+        with self._lock:
+            for id, number, began, ended in attempts:
+                self._lost.setdefault(id, {})[number] = (ended if began is None else began, ended)
             self.version += 1
 
     def _grow(self, id: int) -> None:
@@ -231,5 +240,7 @@ class TaskIndex:
 
     def _line(self, id: int) -> TaskLine:
         state, pilot, name, *times = self._columns[id].item()
-        known = (None if moment != moment else moment for moment in times)  # NaN is not equal to itself
-        return TaskLine(id, self._names.texts[name], STATES[state - 1], self._pilots.texts[pilot], *known)
+        # NaN is not equal to itself
+        submitted, started, seconds, ended = (None if moment != moment else moment for moment in times)
+        what = (id, self._names.texts[name], STATES[state - 1], self._pilots.texts[pilot])
+        return TaskLine(*what, submitted, started, seconds, ended, tuple(self._lost.get(id, {}).values()))

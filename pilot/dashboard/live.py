@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pilot.dashboard.index import TaskIndex
-from pilot.dashboard.sources import PilotView, QPUView, Source, TaskDetails
+from pilot.dashboard.sources import PilotView, QPUView, Source, TaskDetails, attempt_steps, in_order
 from pilot.errors import SessionError
 from pilot.interfaces import AttemptEnded, SessionEvent, TaskChanged, TaskEnded, TaskSubmitted
 from pilot.manager.following import JournalFollower, PilotLine, TaskLine
@@ -74,6 +74,7 @@ class LiveSource(Source):
             last = earlier[-1][0] if earlier else 0
             for first in range(1, last + 1, AT_ONCE):
                 self.index.end(journal.ended(first, first + AT_ONCE - 1))
+            self.index.lose((one.task, one.number, one.started, one.ended) for one in journal.attempts())
             journal.close()
             states = ((id, self._manager.tasks.get(id)) for id in self.index.unfinished())
             now = time.time()
@@ -89,6 +90,8 @@ class LiveSource(Source):
         new = [(event.task, event.name, event.time) for event in events if isinstance(event, TaskSubmitted)]
         index.add(new)
         index.change(_changes(events))
+        lost = [event for event in events if isinstance(event, AttemptEnded)]
+        index.lose((event.task, event.number, event.started, event.time) for event in lost)
         index.end([_line(event) for event in events if isinstance(event, TaskEnded)])
 
     def task(self, id: int) -> TaskDetails:
@@ -157,4 +160,4 @@ def _facts(info: TaskInfo) -> list[tuple[str, str]]:
 def _steps(info: TaskInfo) -> list[tuple[str, float]]:
     steps = [("submitted", info.submitted), ("sent to the pilot", info.bound)]
     steps += [("began", info.started), ("ended", info.finished)]
-    return [(what, time) for what, time in steps if time is not None]
+    return in_order([*steps, *attempt_steps(info.attempts)])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,15 +17,18 @@ from pilot.dashboard.task_table import TaskTable
 
 #: Seconds between two updates.
 REFRESH_SECONDS = 1.0
+#: Instead of a session that may not be seen any more.
+GONE = "not shown any more: this dashboard was closed, or the token of its address was revoked or has expired"
 _STYLE = (Path(__file__).parent / "dashboard.css").read_text(encoding="utf-8")
 _THEMES = {"": None, "light": False, "dark": True}
 
 
-def build(source: Source) -> None:
-    """Make the page of a session for one browser."""
+def build(source: Source, may_see: Callable[[], bool]) -> None:
+    """Make the page of a session for one browser, which is asked for while the page is open whether it still may see
+    it."""
     ui.page_title(f"{source.name} – quantum-pilot")
     ui.add_head_html(f"<style>{_STYLE}</style>")
-    Page(source)
+    Page(source, may_see)
 
 
 class Page:
@@ -32,12 +36,12 @@ class Page:
 
     _details: Details
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._is_paused = False
+    def __init__(self, source: Source, may_see: Callable[[], bool]) -> None:
+        self._source, self._may_see = source, may_see
+        self._is_paused = self._is_final = False
         self._dark = ui.dark_mode(None)
         self._header()
-        with Text("div", classes="parts") as parts:
+        with Text("div", classes="parts") as self._parts:
             with _section("top"):
                 self._counts = Counts(source)
             with _section("top"):
@@ -51,7 +55,7 @@ class Page:
                 with _section(""):
                     self._tasks = TaskTable(source, lambda task, opener: self._details.open(task, opener))
                 self._details = Details(source)
-        ui.skip_link("Skip to the content", target=parts)
+        ui.skip_link("Skip to the content", target=self._parts)
         self._timer = ui.timer(REFRESH_SECONDS, self._refresh)
 
     def _header(self) -> None:
@@ -68,16 +72,17 @@ class Page:
 
     async def _refresh(self) -> None:
         """Show how it is now; only what has changed is sent."""
-        if self._is_paused:
-            return
-        is_over = self._source.is_over
-        self._status.show(self._source.status)
-        for part in (self._counts, self._throughput, self._pilots, self._qpus, self._tasks):
-            part.refresh()
-        if is_over:  # nothing changes any more, and what would be read may be removed
+        if not await asyncio.to_thread(self._may_see):
             self._timer.deactivate()
-        else:
-            await self._details.refresh()
+            self._parts.clear()
+            self._status.show(GONE)
+        elif not (self._is_paused or self._is_final):
+            self._is_final = self._source.is_over  # what would be read later may be removed
+            self._status.show(self._source.status)
+            for part in (self._counts, self._throughput, self._pilots, self._qpus, self._tasks):
+                part.refresh()
+            if not self._is_final:
+                await self._details.refresh()
 
 
 @contextmanager

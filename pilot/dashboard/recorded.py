@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from pilot.dashboard.index import TaskIndex
-from pilot.dashboard.sources import PilotView, QPUView, Source, TaskDetails
+from pilot.dashboard.sources import PilotView, QPUView, Source, TaskDetails, attempt_steps, in_order
 from pilot.errors import SessionError
 from pilot.manager.following import JournalFollower
 from pilot.states import TaskState, is_final
@@ -65,6 +65,7 @@ class RecordedSource(Source):
     def _read(self) -> None:
         self.index.add(self._journal.submitted(self.index.last))
         self._pilots = self._journal.pilots()
+        self.index.lose((one.task, one.number, one.started, one.ended) for one in self._journal.attempts())
         if left := self.index.unfinished():
             for first in range(left[0], left[-1] + 1, AT_ONCE):
                 self.index.end(self._journal.ended(first, min(first + AT_ONCE - 1, left[-1])))
@@ -102,15 +103,19 @@ class RecordedSource(Source):
         result = rows.result
         facts = [("State", result.state), ("Pilot", result.pilot), ("Worker", result.worker), ("Key", rows.key)]
         facts += [(f"Attempt {one.number}", f"on {one.pilot} did not count: {one.reason}") for one in rows.attempts]
-        steps = [("submitted", rows.task.submitted), ("sent to the pilot", result.bound)]
+        steps: list[tuple[str, float | None]] = [
+            ("submitted", rows.task.submitted),
+            ("sent to the pilot", result.bound),
+        ]
         if result.started and result.seconds is not None:
             steps += [("began", result.started), ("ended", result.started + result.seconds)]
+        steps += attempt_steps(rows.attempts)
         return TaskDetails(
             facts=[(what, value) for what, value in facts if value],
             reason=self._journal.error(rows),
             stdout=self._journal.output(id)[0],
             stderr=self._journal.output(id)[1],
-            steps=[(what, moment) for what, moment in steps if moment],
+            steps=in_order(steps),
             has_result=result.state == TaskState.DONE.value,
         )
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pilot.dashboard.index import TaskIndex
 from pilot.manager.following import PilotLine
+from pilot.manager.journal import AttemptRow
 from pilot.resources import QPUInfo
+from pilot.results import Attempt
 
 
 class PilotView(NamedTuple):
@@ -48,6 +51,19 @@ class TaskDetails(NamedTuple):
     steps: list[tuple[str, float]]
     #: Whether `Source.result` has something.
     has_result: bool
+
+
+def attempt_steps(attempts: Sequence[Attempt | AttemptRow]) -> list[tuple[str, float | None]]:
+    """The steps of attempts that did not count."""
+    steps: list[tuple[str, float | None]] = []
+    for one in attempts:
+        steps += [(f"attempt {one.number} began", one.started), (f"attempt {one.number} was lost", one.ended)]
+    return steps
+
+
+def in_order(steps: Sequence[tuple[str, float | None]]) -> list[tuple[str, float]]:
+    """Those of the steps whose time is known, by time."""
+    return sorted(((what, moment) for what, moment in steps if moment), key=lambda step: step[1])
 
 
 class Source(ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,8 @@ COLUMNS = (
     ("Waited", ""),
     ("Ran", "seconds"),
 )
+#: Lost attempts of one task that are shown, the last ones, and the least width of each in percent.
+STRIPES, SEEN = 20, 0.5
 
 #: Has the fields of a form send their values.
 _SEND_AGAIN = """
@@ -141,7 +143,7 @@ class _Row:
                 self._button.on("click", lambda event: opened(event.args, self._button), js_handler=js)
             self._cells = [Text("td") for _ in COLUMNS[1:]]
             with Text("td"), Text("div", classes="timeline", aria_hidden="true"):
-                self._waited, self._ran = Text("span", classes="waited"), Text("span", classes="ran")
+                self._waited, self._ran, self._lost = (Text("span", classes=one) for one in ("waited", "ran", "lost"))
 
     def show(self, line: TaskLine | None, names: dict[str, str], first: float, last: float) -> None:
         """Show a task; None: nothing."""
@@ -160,6 +162,7 @@ class _Row:
         _place(self._waited, submitted, began, first, last)
         _place(self._ran, began, ended, first, last)
         set_attribute(self._ran, "hidden", True if line.started is None else None)
+        set_attribute(self._lost, "style", _stripes(line.lost, first, last))
 
 
 def _times(line: TaskLine) -> tuple[float, float]:
@@ -181,5 +184,20 @@ def _range(lines: list[TaskLine]) -> tuple[float, float]:
 
 def _place(bar: Text, begin: float, end: float, first: float, last: float) -> None:
     """A bar from one time to another, in percent of the time line."""
-    left, right = (100.0 * min(max((moment - first) / (last - first), 0.0), 1.0) for moment in (begin, end))
+    left, right = _percent(begin, first, last), _percent(end, first, last)
     set_attribute(bar, "style", f"left:{left:.1f}%;width:{max(right - left, 0.0):.1f}%")
+
+
+def _percent(moment: float, first: float, last: float) -> float:
+    return 100.0 * min(max((moment - first) / (last - first), 0.0), 1.0)
+
+
+def _stripes(spans: Sequence[tuple[float, float]], first: float, last: float) -> str | None:
+    """The style of an element as long as the time line that shows only these spans of it, each `SEEN` percent at least;
+    None: there are none."""
+    edges = ["transparent 0"]
+    for begin, end in sorted(spans)[-STRIPES:]:
+        right = _percent(end, first, last)
+        left = max(min(_percent(begin, first, last), right - SEEN), 0.0)
+        edges += [f"transparent {left:.1f}%", f"#000 {left:.1f}%", f"#000 {right:.1f}%", f"transparent {right:.1f}%"]
+    return f"mask-image:linear-gradient(to right,{','.join(edges)})" if spans else None

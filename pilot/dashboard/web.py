@@ -22,8 +22,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: Where the scope of a request has the `Source`.
-_SOURCE = "pilot.dashboard.source"
+#: Where the scope of a request has the `Source`, and what says, as long as its page is open, whether it may be seen:
+#: a function that may block. Who calls an `application` may give another one.
+_SOURCE, MAY_SEE = "pilot.dashboard.source", "pilot.dashboard.may_see"
 #: Below this are the scripts and styles, which are no secret, and the connection of a page, which names the page by
 #: a secret of its own.
 _ASSETS = ("/_nicegui/", "/_nicegui_ws/")
@@ -46,7 +47,7 @@ def _host() -> FastAPI:
 
     @ui.page("/")
     def page(request: Request) -> None:
-        build(request.scope[_SOURCE])
+        build(request.scope[_SOURCE], request.scope[MAY_SEE])
 
     ui.run_with(
         host,
@@ -76,7 +77,8 @@ def application(source: Source, *, token: str | None = None) -> Application:
 
     Args:
         source: the session. It is not closed.
-        token: pages need it, as ``?token=…``; None: who calls has checked the request.
+        token: pages need it, as ``?token=…``; None: who calls has checked the request, and may put a function into its
+            scope, as `MAY_SEE`.
     """
     return find_application(lambda given: source if token is None or _is_same(given, token) else None)
 
@@ -91,7 +93,8 @@ def is_asset(path: str) -> bool:
 
 
 def find_application(find: Callable[[str], Source | None]) -> Application:
-    """The same for many sessions: ``find`` gets the token of a request, "" where there is none."""
+    """The same for many sessions: ``find`` gets the token of a request, "" where there is none. A page whose token
+    finds its session no more shows nothing from then on."""
     host = _host()
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,12 +108,13 @@ def find_application(find: Callable[[str], Source | None]) -> Application:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if not is_asset(path):
             query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-            source = find(query.get("token", [""])[0])
+            token = query.get("token", [""])[0]
+            source = find(token)
             if source is None or scope["type"] != "http":
                 text = "The address of the dashboard ends with ?token=… and is shown where it was opened.\n"
                 await PlainTextResponse(text, 403)(scope, receive, answer)
                 return
-            scope = {**scope, _SOURCE: source}
+            scope = {MAY_SEE: lambda: find(token) is source, **scope, _SOURCE: source}
         await host(scope, receive, answer)
 
     return call

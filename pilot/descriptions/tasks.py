@@ -334,3 +334,10 @@ class TaskDescription(Description, frozen=True, kw_only=True):
 
 def _others() -> None:
     """Stands for the work while the resources of an alternative are checked."""
+
+
+def with_place(fields: Mapping[str, Any], place: int) -> Mapping[str, Any]:
+    """The fields of one task of a map; its key has the place of its first input behind it."""
+    if (key := fields.get("key")) is None:
+        return fields
+    return {**fields, "key": f"{key}/{place}"}

@@ -80,6 +80,8 @@ class AttemptEnded(TaskEvent, frozen=True, gc=False):
     worker: str
     #: Why it did not count.
     reason: str
+    #: When it began, by the wall clock of the worker's host; None: it had not begun, or that is not known.
+    started: float | None = None
 
 
 class PilotChanged(SessionEvent, frozen=True, gc=False):

@@ -178,7 +178,7 @@ class Agents:
             lost = (message.batch, message.worker, message.tasks, message.reason, message.blame, message.begun)
             self._feed(events.AttemptsLost(pilot, *lost))
         elif isinstance(message, messages.TaskStarted):
-            self._feed(events.TaskStarted(pilot, message.worker, message.task))
+            self._feed(events.TaskStarted(pilot, message.worker, message.task, message.began))
             self._state.observers.started(message.task, pilot, message.worker)
         elif isinstance(message, messages.TaskOutput):
             task = self._state.tasks.get(message.task)

@@ -60,7 +60,7 @@ class PilotExecutor(Executor):
         self._tasks: set[Task] = set()
         self._down = False
         if options:
-            TaskDescription.build({"function": print, **options})  # a wrong one fails here
+            maps.check_fields("PilotExecutor", options)
         atexit.unregister(_finish)  # last come, first called: before the manager is closed
         atexit.register(_finish)
 
@@ -126,7 +126,7 @@ class PilotExecutor(Executor):
         if self._down:
             raise RuntimeError("cannot schedule new futures after shutdown")
         mapped: MapResult[R] = maps.submit(
-            self._manager.submit_task, self.cores, fn, list(iterables), chunksize, self._options
+            self._manager.submit_task, self, fn, list(iterables), chunksize, self._options
         )
         for task in mapped.tasks:
             self._keep(task)

@@ -12,7 +12,7 @@ import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import ERRORS, ErrorCode, SessionError
-from pilot.manager.journal import EndedRows, PilotChangeRow, PilotRow
+from pilot.manager.journal import AttemptRow, EndedRows, PilotChangeRow, PilotRow
 from pilot.manager.sqlite_reader import SqliteReader, connect_to_read
 from pilot.results import OK, TIMED_OUT, Failure
 from pilot.states import PilotState, TaskState, is_final
@@ -34,6 +34,8 @@ class TaskLine(NamedTuple):
     started: float | None
     seconds: float | None
     ended: float | None
+    #: When attempts that did not count began and ended; those whose beginning is not known have no length.
+    lost: tuple[tuple[float, float], ...] = ()
 
 
 class PilotLine(NamedTuple):
@@ -126,6 +128,10 @@ class JournalFollower:
             ran = None if started is None else seconds
             lines.append(TaskLine(id, name, TaskState(state), pilot or "", submitted, started, ran, over))
         return lines
+
+    def attempts(self) -> list[AttemptRow]:
+        """All attempts that did not count, in order."""
+        return self._reader.rows(AttemptRow)
 
     def pilots(self) -> list[PilotLine]:
         """Every pilot that was requested, in that order."""

@@ -37,7 +37,10 @@ class Recorded(Outcome, frozen=True, array_like=True, gc=False):
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """Base of all rows. One with the same key takes the place of the one before."""
+    """Base of all rows. One with the same key takes the place of the one before.
+
+    Fields that come later stand at the end and have a default: a journal that was made before has no such columns.
+    """
 
     table: ClassVar[str]
     #: Whether the first column is the key; else every row is kept.
@@ -159,6 +162,7 @@ class AttemptRow(Row, frozen=True, gc=False):
     batch: int = 0
     #: A number of `records.Change`.
     change: int = 0
+    started: float | None = None
 
 
 class WorkerRow(Row, frozen=True, gc=False):

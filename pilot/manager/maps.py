@@ -6,9 +6,10 @@ import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from pilot.descriptions import TaskDescription
+from pilot.descriptions.tasks import with_place
 from pilot.errors import invalid
 from pilot.manager.handles import Task, wait_done
 from pilot.publishing import publish
@@ -180,9 +181,19 @@ class MapResult(Sequence[R]):
 publish(MapResult)
 
 
+class Owner(Protocol):
+    """Whose tasks the chunks are."""
+
+    def cores(self) -> int:
+        """How many the pilots have."""
+
+    def cancel(self, tasks: Sequence[Task[Any]]) -> None:
+        """Cancel them. Does not block."""
+
+
 def submit(
     submit_task: Callable[[TaskDescription], Task[Any]],
-    cores: Callable[[], int],
+    owner: Owner,
     function: Callable[..., Any],
     iterables: Sequence[Iterable[Any]],
     chunksize: ChunkSize,
@@ -192,7 +203,7 @@ def submit(
 
     Args:
         submit_task: of the manager.
-        cores: how many the pilots have.
+        owner: whose tasks they are.
         function: called for each input, as it is now.
         iterables: for each argument its values; the shortest one counts.
         chunksize: inputs of each task.
@@ -201,26 +212,39 @@ def submit(
     Raises:
         DescriptionError: the ``chunksize`` is not valid; or as ``submit_task``.
     """
-    check_fields(options or {})
+    options = options or {}
+    check_fields("map", options, has_key=True)
+    if chunksize == "auto" and options.get("key") is not None:
+        raise invalid("map: chunksize", chunksize, "a whole number with a key: the same chunks must come again")
     if chunksize != "auto" and (isinstance(chunksize, bool) or not isinstance(chunksize, int) or chunksize < 1):
         raise invalid("map: chunksize", chunksize, 'a whole number of at least 1, or "auto"')
-    chunks = _Chunks(submit_task, function, iterables, options or {})
-    if chunksize == "auto":
-        chunks.add_measured(cores())
-    else:
-        chunks.add_all(chunksize)
+    chunks = _Chunks(submit_task, function, iterables, options)
+    try:
+        if chunksize == "auto":
+            chunks.add_measured(owner.cores())
+        else:
+            chunks.add_all(chunksize)
+    except BaseException:
+        owner.cancel(without_key(chunks.tasks))
+        raise
     return MapResult(chunks.tasks, chunks.firsts, chunks.count)
 
 
-def check_fields(fields: Mapping[str, Any]) -> None:
-    """Refuse fields of a description that a map has for all its tasks.
+def without_key(tasks: Sequence[Task[R]]) -> list[Task[R]]:
+    """Those that are cancelled when one that was to be submitted with them is refused. The others may be of an earlier
+    submission, and are found by the next one."""
+    return [task for task in tasks if task.key is None]
+
+
+def check_fields(method: str, fields: Mapping[str, Any], *, has_key: bool = False) -> None:
+    """Refuse fields of a description that a method has for all its tasks; ``has_key``: each gets a key of its own.
 
     Raises:
         DescriptionError: one belongs to a single task, or is not valid.
     """
-    for field in ("key", "function", "args", "kwargs"):
+    for field in ("function", "args", "kwargs") if has_key else ("function", "args", "kwargs", "key"):
         if field in fields:
-            raise invalid(f"map: {field}", fields[field], "nothing: it belongs to one task")
+            raise invalid(f"{method}: {field}", fields[field], "nothing: it belongs to one task")
     TaskDescription.build({"function": print, **fields})
 
 
@@ -282,7 +306,8 @@ class _Chunks:
         end = min(self.count, self._next + size)
         args = tuple(column[self._next : end] for column in self._columns)
         each = {name: (end - self._next) * seconds for name, seconds in self._each.items()}
-        task = self._submit_task(TaskDescription(function=self._function, args=args, **{**self._options, **each}))
+        options = with_place({**self._options, **each}, self._next)
+        task = self._submit_task(TaskDescription(function=self._function, args=args, **options))
         self.tasks.append(task)
         self.firsts.append(self._next)
         self._next = end

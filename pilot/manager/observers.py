@@ -251,7 +251,8 @@ class Observers:
         """An attempt did not count."""
         if AttemptEnded in self._wanted:
             pilot, worker = entry.pilot or "", attempt.worker
-            self._tell_one(AttemptEnded(attempt.ended, entry.id, attempt.number, pilot, worker, attempt.reason))
+            what = (attempt.number, pilot, worker, attempt.reason, attempt.started)
+            self._tell_one(AttemptEnded(attempt.ended, entry.id, *what))
 
     def pilot_changed(self, pilot: Pilot) -> None:
         """A pilot is in a new state, or its job is."""

@@ -46,5 +46,7 @@ def name_idle() -> None:
 
 
 def _is_idle(state: SessionState) -> bool:
+    if state.is_foreign:  # of the process that this one was forked from
+        return False
     pilots = [pilot for pilot in list(state.pilots.values()) if not is_final(pilot.state)]
     return bool(pilots) and all(task.done() for task in state.tasks.not_recorded())

@@ -103,7 +103,13 @@ class RecordedTasks:
 def attempt_of(row: AttemptRow) -> Attempt:
     """The record of an attempt that did not count."""
     return Attempt(
-        number=row.number, pilot=row.pilot, worker=row.worker, reason=row.reason, ended=row.ended, batch=row.batch
+        number=row.number,
+        pilot=row.pilot,
+        worker=row.worker,
+        reason=row.reason,
+        ended=row.ended,
+        batch=row.batch,
+        started=row.started,
     )
 
 

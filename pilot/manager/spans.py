@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence, Set
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
 from functools import partial
 from math import inf
@@ -12,12 +12,13 @@ from math import inf
 import msgspec
 
 from pilot.manager.handles import Task, entry_of, outcome_of
-from pilot.manager.journal import TermsRow, WorkerRow
+from pilot.manager.journal import AttemptRow, TermsRow, WorkerRow
 from pilot.manager.pilots import Pilot
 from pilot.manager.sqlite_reader import SqliteReader, connect_to_read
 from pilot.plots.sessions import SessionSpans
 from pilot.plots.timelines import PilotSpan, TaskSpan
 from pilot.resources import Terms
+from pilot.results import Attempt
 from pilot.states import PilotState, TaskState, is_final
 from pilot.wire.session import SessionFolder
 
@@ -46,32 +47,71 @@ def read(
             row.id: msgspec.msgpack.decode(row.terms, type=Terms).resources.cores for row in journal.rows(TermsRow)
         }
         qpus = {row.worker: row.qpu or "" for row in journal.rows(WorkerRow)}
-    tasks, waiting, never_ran = list[TaskSpan](), list[float](), 0
-    for id, submitted, pilot, worker, started, seconds, terms, state in runs:
-        if (only is not None and id not in only) or (state is None and id in handles):
+        attempts: defaultdict[int, list[AttemptRow]] = defaultdict(list)
+        for row in journal.rows(AttemptRow):
+            attempts[row.task].append(row)
+    found = _Found(names, qpus)
+    for id, submitted, pilot, worker, started, seconds, terms, ended in runs:
+        if (only is not None and id not in only) or (ended is None and id in handles):
             continue
         handles.pop(id, None)
-        where, slots, failed = worker or "", cores.get(terms, 1.0), state == TaskState.FAILED.value
-        if started and seconds is not None:
-            end, qpu = started + seconds, qpus.get(where, "")
-            tasks.append(TaskSpan(names.get(pilot or "", ""), where, started, end, submitted, slots, qpu, failed))
-        elif state is not None:
-            never_ran += 1
-        else:
-            waiting.append(submitted)
+        run = (started, started + seconds) if started and seconds is not None else None
+        where = (pilot, worker, run, submitted, cores.get(terms, 1.0))
+        found.add(None if ended is None else TaskState(ended), *where, attempts.get(id, ()))
     for task in handles.values():
-        entry, run = entry_of(task), _run(task)
-        pilot, where, slots = names.get(entry.pilot or "", ""), entry.worker or "", entry.terms.resources.cores
-        failed, qpu = entry.state is TaskState.FAILED, qpus.get(where, "")
-        if run is not None:
-            tasks.append(TaskSpan(pilot, where, *run, entry.submitted, slots, qpu, failed))
-        elif is_final(entry.state):
-            never_ran += 1
-        else:
-            waiting.append(entry.submitted)
+        entry = entry_of(task)
+        state = entry.state if is_final(entry.state) else None
+        where = (entry.pilot, entry.worker, _run(task), entry.submitted, entry.terms.resources.cores)
+        found.add(state, *where, entry.attempts)
     spans = [_pilot_span(pilot, names[pilot.id], now) for pilot in pilots]
     goes_on = unrecorded is not None and not all(is_final(pilot.state) for pilot in pilots)
-    return SessionSpans(spans, tasks, waiting, never_ran, now if goes_on else None)
+    return SessionSpans(spans, found.tasks, found.waiting, found.never_ran, now if goes_on else None, found.lost)
+
+
+class _Found:
+    """What `SessionSpans` has of tasks."""
+
+    def __init__(self, names: Mapping[str, str], qpus: Mapping[str, str]) -> None:
+        """``names``: of pilots by id; ``qpus``: by worker."""
+        self.tasks: list[TaskSpan] = []
+        self.lost: list[TaskSpan] = []
+        self.waiting: list[float] = []
+        self.never_ran = 0
+        self._names, self._qpus = names, qpus
+
+    def add(
+        self,
+        state: TaskState | None,
+        pilot: str | None,
+        worker: str | None,
+        run: tuple[float, float] | None,
+        submitted: float,
+        cores: float,
+        attempts: Sequence[Attempt | AttemptRow],
+    ) -> None:
+        """Take in a task; ``state``: its last one, None: it is not over; ``run``: when its last attempt began and
+        ended; ``attempts``: those that did not count."""
+        failed = state is TaskState.FAILED
+        lost = [self._lost(one, submitted, cores) for one in attempts if one.worker]
+        if run is not None:
+            where = worker or ""
+            name, qpu = self._names.get(pilot or "", ""), self._qpus.get(where, "")
+            self.tasks.append(TaskSpan(name, where, *run, submitted, cores, qpu, failed))
+        elif failed and lost:  # that attempt was one too many
+            self.tasks.append(lost.pop()._replace(failed=True, lost=False))
+        elif state is None:
+            self.waiting.append(submitted)
+        else:
+            self.never_ran += not lost
+            lost = [one._replace(submitted=None) for one in lost]
+        self.lost += lost
+
+    def _lost(self, attempt: Attempt | AttemptRow, submitted: float, cores: float) -> TaskSpan:
+        """One whose beginning is not known has no length."""
+        worker, ended = attempt.worker, attempt.ended
+        pilot = self._names.get(worker.partition(".")[0], "")  # workers' names begin with their pilot's id
+        started = ended if attempt.started is None else min(attempt.started, ended)
+        return TaskSpan(pilot, worker, started, ended, submitted, cores, self._qpus.get(worker, ""), lost=True)
 
 
 def _run(task: Task) -> tuple[float, float] | None:

@@ -100,6 +100,7 @@ class SqliteJournal(SqliteReader, Journal):
             )
         if not present >= {kind.table for kind in KINDS}:
             self._make_tables(is_new=not present)
+        self._add_columns(present)
         for kind, column in OF_TASKS.items():
             if not kind.keyed or kind.__struct_fields__[0] != column:  # else it is the key
                 self._db.execute(f"CREATE INDEX IF NOT EXISTS {kind.table}_of ON {kind.table} (task)")
@@ -113,6 +114,20 @@ class SqliteJournal(SqliteReader, Journal):
         if is_new:
             self._insert(SessionRow, [SessionRow("schema", str(SCHEMA))])
         self._db.execute("COMMIT")
+
+    def _add_columns(self, tables: set[str]) -> None:
+        """Those that an earlier version of this layout did not have. A journal of another layout stays as it is."""
+        if SessionRow.table not in tables or self._is_of_another_layout():
+            return
+        for kind in KINDS:
+            there = self.columns(kind)
+            for name, type in _columns(kind).items():
+                if name not in there:
+                    self._db.execute(f"ALTER TABLE {kind.table} ADD COLUMN {name} {type}")
+
+    def _is_of_another_layout(self) -> bool:
+        found = self._db.execute("SELECT value FROM session WHERE key = 'schema'").fetchone()
+        return found is None or found[0] != str(SCHEMA)
 
     def start(self, on_commit: Callable[[list[Any]], None]) -> None:
         self._on_commit = on_commit

@@ -17,6 +17,7 @@ from pilot.manager.journal import (
     JournalReader,
     Needs,
     ResultRow,
+    Row,
     TaskRow,
     unpack,
     unpack_needs,
@@ -41,7 +42,6 @@ _ENDED = "SELECT {} FROM results JOIN tasks ON tasks.id = task".format(
         for name in kind.__struct_fields__
     )
 )
-_ATTEMPTS = f"SELECT {','.join(AttemptRow.__struct_fields__)} FROM attempts"
 
 
 #: True for a task that has ended and cannot be read: its handle is made when somebody asks for it.
@@ -118,11 +118,20 @@ class SqliteReader(JournalReader):
 
     # ---- all rows -----------------------------------------------------------------------------------------------
 
-    def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
-        if not self._execute("SELECT 1 FROM sqlite_schema WHERE name = ?", kind.table):
-            return []  # of an earlier version, which kept no such rows
-        found = self._execute(f"SELECT {','.join(kind.__struct_fields__)} FROM {kind.table} ORDER BY rowid")
+    def columns(self, kind: type[Row]) -> list[str]:
+        """The columns that there are for rows of a kind: an earlier version kept no such rows, or not the last ones."""
+        there = {name for (name,) in self._execute("SELECT name FROM pragma_table_info(?)", kind.table)}
+        return [name for name in kind.__struct_fields__ if name in there]
+
+    def _some(self, kind: type[AnyRow], condition: str = "TRUE", *values: Any) -> list[AnyRow]:
+        """The rows of a kind for which something is true, in the order in which they were handed over."""
+        if not (names := self.columns(kind)):
+            return []
+        found = self._execute(f"SELECT {','.join(names)} FROM {kind.table} WHERE {condition} ORDER BY rowid", *values)
         return [kind(*row) for row in found]
+
+    def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
+        return self._some(kind)
 
     def unfinished(self) -> list[TaskRow]:
         columns = ",".join(TaskRow.__struct_fields__)
@@ -162,8 +171,8 @@ class SqliteReader(JournalReader):
 
     def ended_between(self, first: int, last: int) -> list[EndedRows]:
         attempts: dict[int, list[AttemptRow]] = {}
-        for row in self._execute(f"{_ATTEMPTS} WHERE task BETWEEN ? AND ? ORDER BY rowid", first, last):
-            attempts.setdefault(row[0], []).append(AttemptRow(*row))
+        for one in self._some(AttemptRow, "task BETWEEN ? AND ?", first, last):
+            attempts.setdefault(one.task, []).append(one)
         keys = dict(self._execute("SELECT task, key FROM keys WHERE task BETWEEN ? AND ?", first, last))
         width = len(TaskRow.__struct_fields__)
         return [

@@ -110,7 +110,7 @@ class Submitter:
         value: Value = None
         needs: dict[int, bool | int] | None = None
         if args or kwargs:
-            value, found = self._dump_arguments(args, kwargs, function.name)
+            value, found = self._dump_arguments(args, kwargs, name or function.name)
             if found:
                 needs = dict.fromkeys(found, True)
         if after:

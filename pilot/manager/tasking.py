@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
 from pilot.descriptions import TaskDescription
+from pilot.descriptions.tasks import with_place
 from pilot.errors import DescriptionError
 from pilot.manager import maps, windows
 from pilot.manager.handles import Task, tasks_of
 from pilot.manager.keys import keyed, with_key
-from pilot.manager.maps import ChunkSize, MapResult, check_fields
+from pilot.manager.maps import ChunkSize, MapResult, check_fields, without_key
 from pilot.manager.objects import ObjectRef
 from pilot.manager.resubmission import Resubmission
 from pilot.manager.session import Session
@@ -88,14 +89,18 @@ class TaskSession(Session):
         """Send many tasks on their way: descriptions, dicts, or callables without arguments.
 
         Raises:
-            Exception: as `submit_task`, for the first one that is refused; those before it are cancelled.
+            Exception: as `submit_task`, for the first one that is refused; those before it are cancelled, but for those
+                with a ``key``.
         """
-        tasks: list[Task] = []
+        return self._submit_all(lambda one: self.submit_task(one), descriptions)
+
+    def _submit_all(self, submit: Callable[[A], Task[R]], inputs: Iterable[A]) -> list[Task[R]]:
+        tasks: list[Task[R]] = []
         try:
-            for one in descriptions:
-                tasks.append(self.submit_task(one))
+            for one in inputs:
+                tasks.append(submit(one))
         except BaseException:
-            self._submitter.cancel(tasks)
+            self._submitter.cancel(without_key(tasks))
             raise
         return tasks
 
@@ -145,7 +150,9 @@ class TaskSession(Session):
                 takes little memory. The next input is taken when a result is read. What is not over is cancelled when
                 reading ends with an error, or the iterator is closed.
             fields: of `TaskDescription`, for each task, such as ``priority=1`` or ``pilot="gpu"``. In chunks
-                ``timeout``, ``expected_duration`` and ``retries`` are those of one input.
+                ``timeout``, ``expected_duration`` and ``retries`` are those of one input. With ``key="sweep"`` the
+                tasks have the keys "sweep/0", "sweep/1" and so on, by the place of their first input: the same call
+                after an `attach` gives the same tasks. Not with a ``window``, and with a number as ``chunksize``.
 
         Returns:
             The tasks in order; with a ``chunksize`` a `MapResult`, whose items are the inputs' results; with a
@@ -153,20 +160,23 @@ class TaskSession(Session):
 
         Raises:
             DescriptionError: ``chunksize``, ``window`` or a field is not valid.
-            Exception: as `submit_task`.
+            Exception: as `submit_task`, for the first input that is refused; the tasks before it are cancelled, but for
+                those with a ``key``.
         """
         self._state.check_open()
         if window is not None:
             return self._map_in_window(function, iterables, window, chunksize or 1, fields)
         if chunksize is not None:
-            return maps.submit(self.submit_task, self._submitter.cores, function, iterables, chunksize, fields)
+            return maps.submit(self.submit_task, self._submitter, function, iterables, chunksize, fields)
+        inputs = zip(*iterables, strict=False)
         if fields:
-            check_fields(fields)
+            check_fields("map", fields, has_key=True)
             return self.submit_tasks(
-                TaskDescription(function=function, args=args, **fields) for args in zip(*iterables, strict=False)
+                TaskDescription(function=function, args=args, **with_place(fields, place))
+                for place, args in enumerate(inputs)
             )
         work = self._submitter.functions.record(function)
-        return [self._submitter.submit(work, args, {}, PLAIN) for args in zip(*iterables, strict=False)]
+        return self._submit_all(lambda args: self._submitter.submit(work, args, {}, PLAIN), inputs)
 
     @overload
     def task(self, function: Callable[P, R], /) -> Callable[P, Task[R]]: ...
@@ -189,7 +199,7 @@ class TaskSession(Session):
         Raises:
             DescriptionError: a field is not valid.
         """
-        check_fields(fields)
+        check_fields("task", fields)
         owner = _Owner(self.submit_task)
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Task[Any]]:
@@ -210,12 +220,12 @@ class TaskSession(Session):
         chunksize: ChunkSize,
         fields: Mapping[str, Any],
     ) -> Iterator[R]:
-        check_fields(fields)
+        check_fields("map with a window", fields)
 
         def submit(block: list[tuple[Any, ...]]) -> Task[R] | MapResult[R]:
             if chunksize != 1:
                 columns = list(zip(*block, strict=True))
-                return maps.submit(self.submit_task, self._submitter.cores, function, columns, chunksize, fields)
+                return maps.submit(self.submit_task, self._submitter, function, columns, chunksize, fields)
             if fields:
                 return self.submit_task(TaskDescription(function=function, args=block[0], **fields))
             return self.submit_task(function, *block[0])
@@ -225,7 +235,8 @@ class TaskSession(Session):
     def as_completed(
         self, tasks: Iterable[Task[R]], *, window: int | None = None, timeout: float | None = None
     ) -> Iterator[Task[R]]:
-        """Tasks, each when it has ended, however it ended.
+        """Tasks, each when it has ended, however it ended. One that is there several times comes once; with a
+        ``window``: once while it has not been returned.
 
         Args:
             tasks: which; a generator may submit each when it is taken.
@@ -235,7 +246,7 @@ class TaskSession(Session):
 
         Raises:
             TimeoutError: some have not ended within that time.
-            DescriptionError: the ``window`` is not valid.
+            DescriptionError: the ``window`` is not valid, or what was given is no task.
         """
         return windows.as_completed(tasks, window, timeout)
 

@@ -162,8 +162,9 @@ class TaskRecorder:
             pilot=command.pilot,
             worker=entry.worker or "",
             reason=command.reason,
-            ended=time.time(),
+            ended=command.ended or time.time(),
             batch=command.batch,
+            started=command.started,
         )
         entry.attempts = (*entry.attempts, attempt)
         self._state.observers.attempt_ended(entry, attempt)
@@ -179,6 +180,7 @@ class TaskRecorder:
                 attempt.ended,
                 attempt.batch,
                 int(command.change),
+                attempt.started,
             )
         )
 

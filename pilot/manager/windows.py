@@ -16,6 +16,7 @@ from pilot.manager.maps import ChunkSize, MapResult
 from pilot.manager.waiting import take_from
 
 R = TypeVar("R")
+_TASKS = "a list of tasks or another iterable; for one task [task]"
 #: The arguments of one input.
 Arguments = tuple[Any, ...]
 
@@ -54,7 +55,14 @@ def results(
         raise invalid("chunksize", size, "a whole number of at least 1, with a window or buffersize")
     blocks = _blocks(iter(inputs), size)
     end = None if timeout is None else time.monotonic() + timeout
-    return _read(submit, deque(map(submit, islice(blocks, max(1, window // size)))), blocks, end)
+    unread: deque[Task[R] | MapResult[R]] = deque()
+    try:
+        unread.extend(map(submit, islice(blocks, max(1, window // size))))
+    except BaseException:
+        for one in unread:
+            one.cancel()
+        raise
+    return _read(submit, unread, blocks, end)
 
 
 def _blocks(inputs: Iterator[Arguments], size: int) -> Iterator[list[Arguments]]:
@@ -88,22 +96,37 @@ def as_completed(tasks: Iterable[Task[R]], window: int | None, timeout: float | 
     """As `PilotManager.as_completed`."""
     if window is not None:
         check_window(window)
-    return _ended(iter(tasks), window, None if timeout is None else time.monotonic() + timeout)
+    if not isinstance(tasks, Iterable):
+        raise invalid("as_completed", tasks, _TASKS)
+    return _ended(_checked(tasks), window, None if timeout is None else time.monotonic() + timeout)
+
+
+def _checked(tasks: Iterable[Task[R]]) -> Iterator[Task[R]]:
+    for task in tasks:
+        if not isinstance(task, Task):
+            raise invalid("as_completed", task, _TASKS)
+        yield task
 
 
 def _ended(tasks: Iterator[Task[R]], window: int | None, end: float | None) -> Iterator[Task[R]]:
     ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    count = 0
-    for task in islice(tasks, window):
-        task.add_done_callback(ended.put)
-        count += 1
-    while count:
-        try:
-            first = take_from(ended, end, partial(interrupted, task))
-        except queue.Empty:
-            raise TimeoutError(f"{count} task(s) are not finished") from None
-        for task in islice(tasks, 1):
+    open: set[Task[R]] = set()
+
+    def take(most: int | None) -> None:
+        """Wait for so many further tasks, or for all."""
+        for task in islice((task for task in tasks if task not in open), most):
+            open.add(task)
             task.add_done_callback(ended.put)
-            count += 1
-        count -= 1
+
+    take(window)
+    if not open:
+        return
+    of_session = partial(interrupted, next(iter(open)))
+    while open:
+        try:
+            first = take_from(ended, end, of_session)
+        except queue.Empty:
+            raise TimeoutError(f"{len(open)} task(s) are not finished") from None
+        take(1)
+        open.remove(first)
         yield first

@@ -28,6 +28,8 @@ class SessionSpans(NamedTuple):
     never_ran: int
     #: The time on the x axis ends then at the earliest; None: with the last that is known.
     now: float | None = None
+    #: Attempts that did not count, of any of the tasks; one whose beginning is not known has no length.
+    lost: Sequence[TaskSpan] = ()
 
     @property
     def begun(self) -> float:
@@ -38,7 +40,7 @@ class SessionSpans(NamedTuple):
     @property
     def last(self) -> float:
         """When what is known ends."""
-        known = last_moment(self.pilots, self.tasks)
+        known = last_moment(self.pilots, [*self.tasks, *self.lost])
         return max(known, self.now or 0.0, self.begun, *self.waiting)
 
     @property
@@ -52,7 +54,8 @@ class SessionSpans(NamedTuple):
 
 def draw_timeline(spans: SessionSpans, axes: Axes) -> None:
     """When slots and QPUs were busy."""
-    timeline(axes, spans.pilots, spans.tasks, begun=spans.begun, last=spans.last, note=spans.note)
+    tasks = [*spans.tasks, *spans.lost]
+    timeline(axes, spans.pilots, tasks, begun=spans.begun, last=spans.last, note=spans.note)
 
 
 def draw_throughput(spans: SessionSpans, axes: Axes, **options: Any) -> None:
@@ -62,10 +65,13 @@ def draw_throughput(spans: SessionSpans, axes: Axes, **options: Any) -> None:
 
 
 def draw_tasks(spans: SessionSpans, axes: Axes, **options: Any) -> None:
-    """How many tasks waited, and how many ran."""
+    """How many tasks waited, and how many ran: those whose attempt was lost waited before and after it."""
+    ran = [(task.started, task.ended) for task in (*spans.tasks, *spans.lost)]
+    lost = [(task.started, task.ended) for task in spans.lost if task.submitted is not None]
+    waits_begin, waits_end = _waits(spans.tasks, spans.waiting)
     counts = {
-        "waiting": _waits(spans.tasks, spans.waiting),
-        "running": ([task.started for task in spans.tasks], [task.ended for task in spans.tasks]),
+        "waiting": (waits_begin + [ended for _, ended in lost], waits_end + [started for started, _ in lost]),
+        "running": ([started for started, _ in ran], [ended for _, ended in ran]),
     }
     counts_over_time(axes, counts, begun=spans.begun, last=spans.last, **options)
 

@@ -29,6 +29,8 @@ SINCE = "time since the first pilot was requested"
 #: Of pilots; black is for tasks that failed.
 _PILOTS = COLOURS[:-1]
 FAILED = COLOURS[-1]
+#: How lost attempts are drawn.
+_LOST: dict[str, Any] = {"edgecolor": FAILED, "hatch": "xxxxx", "linewidth": 0.4}
 
 
 class TaskSpan(NamedTuple):
@@ -46,6 +48,8 @@ class TaskSpan(NamedTuple):
     #: The device that ran it; "": none.
     qpu: str = ""
     failed: bool = False
+    #: It is an attempt that did not count: its worker or pilot was lost, or it raised and the task was tried again.
+    lost: bool = False
 
 
 class PilotSpan(NamedTuple):
@@ -69,6 +73,7 @@ class _Row(NamedTuple):
 
     busy: list[Span]
     failed: list[Span]
+    lost: list[Span]
 
 
 class _Group(NamedTuple):
@@ -118,8 +123,8 @@ def timeline(
 ) -> None:
     """When the slots and QPUs of each pilot ran tasks: a row for each. The time until a pilot's agent has reported is
     dotted, the start of its engine hatched, and what is light behind the tasks is time in which a slot had none. A task
-    with several cores covers as many rows. Beside each pilot stands the part of its slots' time that was busy. A pilot
-    with very many slots is one band, which shows how many of them are busy.
+    with several cores covers as many rows. A lost attempt is crossed. Beside each pilot stands the part of its
+    slots' time that was busy. A pilot with very many slots is one band, which shows how many of them are busy.
 
     Args:
         axes: to draw in; its x axis is the time since the first pilot was requested.
@@ -160,7 +165,7 @@ def timeline(
         axes.set_xlim(0, time_limit(last) / unit)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        _legend(axes, pilots, any(task.failed for task in tasks))
+        _legend(axes, pilots, tasks)
     label(axes, x=f"{SINCE} ({unit_name})\n{note}" if note else f"{SINCE} ({unit_name})")
 
 
@@ -206,7 +211,7 @@ def _groups(pilot: PilotSpan, tasks: list[TaskSpan], begun: float, last: float, 
             groups.append(_Group(name, rows, share, height=len(rows)))
     for qpu, its in sorted(by_qpu.items()):
         row = _row(its, last)
-        busy = sum(end - begin for begin, end in row.busy)
+        busy = sum(end - begin for begin, end in row.busy + row.lost)
         share = min(1.0, busy / there) if there > 0 else None
         groups.append(_Group(qpu if groups else f"{name}: {qpu}", [row], share))
     return groups
@@ -240,9 +245,12 @@ def _packed(tasks: Iterable[TaskSpan], slots: int, last: float) -> list[_Row]:
 
 def _row(tasks: list[TaskSpan], last: float) -> _Row:
     gap = last / RESOLUTION if len(tasks) > 200 else 0.0
-    busy = joined([(task.started, task.ended) for task in tasks], gap)
-    failed = [(min(task.started, task.ended - SEEN * last), task.ended) for task in tasks if task.failed]
-    return _Row(busy, joined(failed, gap))
+    busy = joined([(task.started, task.ended) for task in tasks if not task.lost], gap)
+    failed, lost = (
+        joined([(min(task.started, task.ended - SEEN * last), task.ended) for task in its], gap)
+        for its in ([task for task in tasks if task.failed], [task for task in tasks if task.lost])
+    )
+    return _Row(busy, failed, lost)
 
 
 def joined(spans: list[Span], gap: float) -> list[Span]:
@@ -323,13 +331,17 @@ def _draw_group(axes: Axes, group: _Group, top: int, times: tuple[float, float],
         return
     for number, row in enumerate(group.rows):
         place = (top + number - 0.38, 0.76)
-        for spans, shade in ((row.busy, colour), (row.failed, FAILED)):
+        for spans, look in (
+            (row.busy, {"facecolors": colour, "linewidth": 0}),
+            (row.lost, {"facecolors": "white", **_LOST}),
+            (row.failed, {"facecolors": FAILED, "linewidth": 0}),
+        ):
             if spans:
                 bars = [(begin / unit, (end - begin) / unit) for begin, end in spans]
-                axes.broken_barh(bars, place, facecolors=shade, linewidth=0)
+                axes.broken_barh(bars, place, **look)
 
 
-def _legend(axes: Axes, pilots: Sequence[PilotSpan], failed: bool) -> None:
+def _legend(axes: Axes, pilots: Sequence[PilotSpan], tasks: Sequence[TaskSpan]) -> None:
     from matplotlib.patches import Patch
 
     look: dict[str, Any] = {"facecolor": "white", "edgecolor": GREY, "linewidth": 0.4}
@@ -337,6 +349,8 @@ def _legend(axes: Axes, pilots: Sequence[PilotSpan], failed: bool) -> None:
     if any(_reported(one, math.inf) > one.requested for one in pilots):
         shown.insert(0, Patch(hatch="....", label="pilot queued", **look))
     shown += [Patch(facecolor=COLOURS[0], label="task"), Patch(facecolor=COLOURS[0], alpha=0.18, label="idle")]
-    if failed:
+    if any(task.failed for task in tasks):
         shown.append(Patch(facecolor=FAILED, label="failed task"))
-    axes.legend(handles=shown, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=5, borderaxespad=0.2)
+    if any(task.lost for task in tasks):
+        shown.append(Patch(facecolor="white", label="lost attempt", **_LOST))
+    axes.legend(handles=shown, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=6, borderaxespad=0.2)

@@ -185,7 +185,7 @@ class Batches:
             reason = Sharing(reason, len(records) - 1)
         needs = option.resources
         for record in records:
-            record.state = TaskState.BOUND
+            record.state, record.worker = TaskState.BOUND, None
             record.pilot = pilot.id
             record.batch = self.last
             record.reason = Simulated(reason) if record.terms.fallback and not needs.qpu else reason

@@ -17,6 +17,14 @@ def has_retry(record: TaskRecord, outcome: Outcome) -> bool:
     return rule is None or not rule.errors or rule.is_for(error_classes(outcome))
 
 
+def why_no_retry(record: TaskRecord, outcome: Outcome) -> str:
+    """Why a task that raised is not tried again, though it has retries left; "": it is, or it has none."""
+    rule = record.terms.retry
+    if rule is None or record.retries >= record.terms.retries or has_retry(record, outcome):
+        return ""
+    return f"not tried again: retry_on is {', '.join(rule.errors)}"
+
+
 class Delays:
     """The tasks that wait for a time."""
 

@@ -118,6 +118,8 @@ class TaskStarted(Event, frozen=True):
     pilot: str
     worker: str
     task: int
+    #: Wall clock of the worker's host, seconds since the epoch.
+    began: float
 
 
 class TaskWaits(Event, frozen=True):
@@ -356,3 +358,6 @@ class RecordAttempt(Command, frozen=True):
     reason: str
     batch: int
     change: Change = Change.OTHER
+    #: When it began and ended, by the wall clock of the worker's host; None: that is not known, or (the end) now.
+    started: float | None = None
+    ended: float | None = None

@@ -13,7 +13,7 @@ from pilot.resources import Terms
 from pilot.results import CANCELLED, OK, RAISED, UNAVAILABLE, UNWRITTEN, Outcome, failure_of
 from pilot.scheduling import events
 from pilot.scheduling.checks import check_tasks
-from pilot.scheduling.delays import Delays, has_retry
+from pilot.scheduling.delays import Delays, has_retry, why_no_retry
 from pilot.scheduling.dependents import Dependents
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
@@ -152,7 +152,7 @@ class TaskQueue:
         record = self.tasks.get(event.task)
         if record is not None and record.state is TaskState.BOUND and record.pilot == event.pilot:
             record.state = TaskState.RUNNING
-            record.worker = event.worker
+            record.worker, record.began = event.worker, event.began
 
     def cancel(self, event: events.CancelAsked, now: float, commands: list[Command]) -> None:
         """Cancel tasks: those that no pilot has at once."""
@@ -265,11 +265,13 @@ class TaskQueue:
                 outcome = msgspec.structs.replace(outcome, status=CANCELLED, value=None)  # it would have another try
             elif outcome.status == RAISED and not record.cancelling and has_retry(record, outcome):
                 record.retries += 1
-                commands.append(events.RecordAttempt(record, pilot, "it raised", event.batch, Change.RETRY))
+                commands.append(_attempt(record, outcome, pilot, "it raised", event.batch, Change.RETRY))
                 record.state, record.batch = TaskState.QUEUED, 0
                 if not self.delayed.add(record, now):
                     self._append([record], now)
                 continue
+            elif outcome.status == RAISED and (why := why_no_retry(record, outcome)):
+                record.reason = f"{record.reason}; {why}"
             del self.tasks[outcome.task]
             pairs.append((record, outcome))
         if pairs:
@@ -285,7 +287,7 @@ class TaskQueue:
         if record.cancelling or record.losses >= LOSSES:
             return False
         failure = failure_of(outcome)
-        commands.append(events.RecordAttempt(record, pilot, failure.message, batch))
+        commands.append(_attempt(record, outcome, pilot, failure.message, batch))
         record.state, record.batch, record.bound = TaskState.QUEUED, 0, 0.0
         if outcome.status == UNWRITTEN:
             self.without_room[record] = failure.size
@@ -328,7 +330,8 @@ class TaskQueue:
                 del self.tasks[record.id]
                 continue
             if loss is not Loss.NOT_BEGUN:
-                commands.append(events.RecordAttempt(record, pilot, reason, batch))
+                began = record.began if record.state is TaskState.RUNNING else None
+                commands.append(events.RecordAttempt(record, pilot, reason, batch, started=began))
                 record.losses += loss is not Loss.FREE
             if loss is Loss.BLAMED:
                 record.deaths += record.runs_alone
@@ -389,6 +392,14 @@ class TaskQueue:
         """Raise AssertionError unless each task is in exactly one place; ``held``: task → its pilot and batch."""
         outside = [*self.without_room, *self.planned, *self.delayed]
         check_tasks(self.tasks, self.lanes, self.matched, outside, self._dependents.by_blocker, held)
+
+
+def _attempt(
+    record: TaskRecord, outcome: Outcome, pilot: str, reason: str, batch: int, change: Change = Change.OTHER
+) -> Command:
+    """An attempt that ended with an outcome which does not count."""
+    ran = (outcome.started, outcome.started + outcome.seconds) if outcome.started else (None, None)
+    return events.RecordAttempt(record, pilot, reason, batch, change, *ran)
 
 
 def _is_other_task(firsts: Sequence[int], task: int, batch: int) -> bool:

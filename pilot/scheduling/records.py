@@ -100,6 +100,8 @@ class TaskRecord(msgspec.Struct, gc=False, eq=False):
     worker: str | None = None
     batch: int = 0
     bound: float = 0.0
+    #: When the attempt began that is RUNNING: wall clock of the worker's host.
+    began: float = 0.0
     #: Why it went to its pilot: a text, or what makes one when it is asked for.
     reason: object = ""
     attempts: tuple[Attempt, ...] = ()

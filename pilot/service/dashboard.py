@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials
 from starlette.responses import PlainTextResponse
 
 from pilot.errors import PluginError
-from pilot.service.access import User, current_user
+from pilot.service.access import Access, User, current_user
 from pilot.service.problems import Problem
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ class DashboardAtRoot:
     """
 
     def __init__(self, app: Application, manager: PilotManager) -> None:
-        from pilot.dashboard.web import application, find_application, is_asset
+        from pilot.dashboard.web import MAY_SEE, application, find_application, is_asset
 
         self._app, self._manager = app, manager
-        self._is_asset, self._application = is_asset, application
+        self._is_asset, self._application, self._may_see = is_asset, application, MAY_SEE
         self._assets = find_application(lambda token: None)
         self._page: Application | None = None
 
@@ -58,8 +59,13 @@ class DashboardAtRoot:
             if self._is_asset(path):
                 answer = self._assets
             elif path == "/" and scope["type"] == "http" and scope["method"] == "GET":
-                refused = await _refusal(Request(scope))
-                answer = refused if refused is not None else await run_in_threadpool(self._opened)
+                user = await _administrator(Request(scope))
+                if isinstance(user, User):
+                    access: Access = scope["app"].state.service.access
+                    scope = {**scope, self._may_see: partial(access.is_good, user)}
+                    answer = await run_in_threadpool(self._opened)
+                else:
+                    answer = user
         await answer(scope, receive, send)
 
     def _opened(self) -> Application:
@@ -70,8 +76,8 @@ class DashboardAtRoot:
         return self._page
 
 
-async def _refusal(request: Request) -> PlainTextResponse | None:
-    """The answer to somebody who may not see it; None: an administrator asks."""
+async def _administrator(request: Request) -> User | PlainTextResponse:
+    """The administrator who asks, or the answer to somebody who may not see it."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     token = token if scheme.lower() == "bearer" else request.query_params.get("token", "")
     given = HTTPAuthorizationCredentials(scheme="Bearer", credentials=token) if token else None
@@ -79,4 +85,4 @@ async def _refusal(request: Request) -> PlainTextResponse | None:
         user: User = await current_user(request, given)
     except Problem as problem:
         return PlainTextResponse(f"{problem}\n{HELP}", problem.status, problem.headers)
-    return None if user.is_admin else PlainTextResponse(HELP, 403)
+    return user if user.is_admin else PlainTextResponse(HELP, 403)

@@ -174,6 +174,8 @@ class TaskStarted(Message, frozen=True, array_like=True):
     batch: int
     worker: str
     task: int
+    #: Wall clock of the worker's host, seconds since the epoch.
+    began: float
 
 
 class LogRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from pilot.descriptions import TaskDescription
+from pilot.descriptions.tasks import with_place
 from pilot.errors import DescriptionError
 from pilot.publishing import publish
 from pilot.results import CANCELLED, OK
@@ -84,7 +85,7 @@ class CurrentManager:
 
     def map(self, function: Callable[..., R], /, *iterables: Iterable[Any], **fields: Any) -> list[ChildTask[R]]:
         """One task for each tuple of arguments, as the built-in ``map`` makes them; ``fields`` of `TaskDescription`
-        are for each of them.
+        are for each of them. With ``key="sweep"`` their keys are "sweep/0", "sweep/1" and so on.
 
         Raises:
             DescriptionError: ``chunksize`` and ``window`` are of the `PilotManager` outside of tasks, or a field is not
@@ -98,7 +99,10 @@ class CurrentManager:
                     given=fields[name],
                 )
         return self._submit(
-            [TaskDescription(function=function, args=args, **fields) for args in zip(*iterables, strict=False)]
+            [
+                TaskDescription(function=function, args=args, **with_place(fields, place))
+                for place, args in enumerate(zip(*iterables, strict=False))
+            ]
         )
 
     def _described(self, work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str | None) -> TaskDescription:

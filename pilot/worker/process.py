@@ -355,7 +355,7 @@ class _Worker:
                 self._send_outcomes(client, batch, outcomes)
             if at != batch.reported and runs >= FLUSH_SECONDS / 2:
                 batch.reported = at
-                client.send(messages.TaskStarted(batch.id, self._spec.name, work.task))
+                client.send(messages.TaskStarted(batch.id, self._spec.name, work.task, batch.task_wall))
             if (output := self._reports.running(work.task, now)) is not None:
                 client.send(output)
             is_late = now - batch.began > batch.give_back_seconds

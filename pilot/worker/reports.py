@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from pilot.wire.marks import LOG_LEVEL
 from pilot.wire.messages import LogRecord, TaskOutput
@@ -34,6 +36,7 @@ class Records(logging.Handler):
         level = int(os.environ.get(LOG_LEVEL, logging.WARNING))
         logging.getLogger().setLevel(level)
         self._stderr, logging.lastResort = logging.lastResort, self
+        logging.basicConfig = _only_on_purpose(logging.basicConfig)
         self.setLevel(level)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -73,6 +76,18 @@ class Records(logging.Handler):
             text = f"{dropped} more record(s) were dropped"
             taken.append(LogRecord(__name__, logging.WARNING, text, taken[-1].created))
         return taken
+
+
+def _only_on_purpose(configure: Callable[..., None]) -> Callable[..., None]:
+    """`logging.basicConfig`, which does nothing without arguments: `logging.warning` and the like call it so, and the
+    records of all later tasks of this worker would stay in the worker."""
+
+    @functools.wraps(configure)
+    def basic_config(**options: Any) -> None:
+        if options:
+            configure(**options)
+
+    return basic_config
 
 
 def _unicode(text: str) -> str:

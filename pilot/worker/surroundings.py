@@ -8,7 +8,6 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pilot.interfaces import WorkFunction
@@ -75,7 +74,7 @@ def check_directory(working_directory: str | None) -> None:
     if working_directory is None:
         return
     try:
-        Path(working_directory, ".").stat()
+        os.stat(os.path.join(working_directory, "."))  # noqa: PTH116, PTH118 - a Path loses the dot, which asks for a folder
     except OSError as error:
         what = f"TaskDescription.working_directory on {platform.node()}: {error.strerror}"
         raise type(error)(error.errno, what, working_directory) from None

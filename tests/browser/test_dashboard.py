@@ -355,10 +355,19 @@ def test_without_the_token_it_is_refused(context: Any, dashboard: dashboards.Das
     assert "bell states" not in answer.text()
 
 
-def test_a_closed_dashboard_is_refused(context: Any, manager: PilotManager) -> None:
+def test_a_closed_dashboard_is_refused_and_its_open_pages_show_nothing_more(
+    context: Any, manager: PilotManager, gate: Path
+) -> None:
+    page = context.new_page()
     with dashboards.open(manager) as second:
         assert context.request.get(second.url).status == 200
+        page.goto(second.url)
+        shows(page, ".tasks", "counts")
+        page.click("text=Pause updates")
     assert context.request.get(second.url).status == 403
+    shows(page, "header", "not shown any more")
+    assert rows(page) == []
+    page.close()
 
 
 def test_nothing_is_asked_of_another_host(page: Any, visited: list[str], dashboard: dashboards.Dashboard) -> None:

@@ -362,6 +362,12 @@ def test_environment_and_directory_of_a_pilot_and_of_an_executable(manager: Pilo
         working_directory=str(there),
     )
     assert manager.submit_task(own).result(timeout=SOON).stdout == f"sweet salt\n{there}\n"
+    for function in (
+        TaskDescription(function=os.getcwd, working_directory=__file__),
+        TaskDescription(executable=["pwd"], working_directory=__file__),
+    ):
+        with pytest.raises(NotADirectoryError, match=r"TaskDescription\.working_directory on "):
+            manager.submit_task(function).result(60)
     nowhere = TaskDescription(executable=shell, working_directory=str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         manager.submit_task(nowhere).result(timeout=SOON)

@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -19,8 +20,11 @@ import pytest
 from pilot import (
     DescriptionError,
     MapResult,
+    NotPicklable,
+    PilotDescription,
     PilotExecutor,
     PilotManager,
+    Task,
     TaskDescription,
     WorkerDied,
     register_joblib,
@@ -128,9 +132,56 @@ def test_an_error_in_a_window_cancels_what_was_submitted(home: PilotManager) -> 
         list(results)
     assert len(home.tasks) == before + 10
     home.wait_tasks(list(home.tasks.values()))
-    for wrong in ({"window": 0}, {"window": 2, "chunksize": "auto"}, {"key": "k"}, {"window": 2, "args": (1,)}):
+    for wrong in (
+        {"window": 0},
+        {"window": 2, "chunksize": "auto"},
+        {"window": 2, "key": "k"},
+        {"key": "k", "chunksize": "auto"},
+        {"window": 2, "args": (1,)},
+    ):
         with pytest.raises(DescriptionError, match=f"{list(wrong)[-1]}.* is not valid"):
             home.map(abs, [1], **wrong)
+
+
+@pytest.mark.parametrize("how", [{}, {"chunksize": 1}, {"window": 9}, {"priority": 1}])
+def test_a_map_that_is_refused_leaves_no_task(home: PilotManager, how: dict[str, Any]) -> None:
+    before = set(home.tasks)
+    with pytest.raises(NotPicklable, match="an argument of sleep"):
+        home.map(time.sleep, [20, 20, threading.Lock()], **how)
+    left = [task for id, task in home.tasks.items() if id not in before]
+    home.wait_tasks(left, 60)
+    assert len(left) == 2 and all(task.cancelled() for task in left)
+
+
+def test_a_map_with_a_key_is_found_again(tmp_path: Path) -> None:
+    """By another manager of the session, also one of another run of the script."""
+
+    class Own(Exception):
+        """Its name is another one in each process."""
+
+    def half(number: int) -> float:
+        if number == 3:
+            raise Own(number)
+        return number / 2
+
+    def both(manager: PilotManager) -> tuple[Any, list[Task[Any]]]:
+        chunks = manager.map(half, range(10), chunksize=4, key="half")
+        assert [task.key for task in chunks.tasks] == ["half/0", "half/4", "half/8"]
+        return chunks, manager.map(abs, [-1, -2], key="abs")
+
+    manager = PilotManager(tmp_path / "session")
+    manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1))
+    chunks, tasks = both(manager)
+    assert manager.get_results(tasks) == [1, 2]
+    with pytest.raises(DescriptionError, match=r"'abs/1' is the key of task .* different value of args"):
+        manager.map(abs, [-1, -3], key="abs")
+    chunks.wait(60)
+    manager.close()
+    with PilotManager.attach(tmp_path / "session") as later:
+        again, others = both(later)
+        assert [task.id for task in (*again.tasks, *others)] == [task.id for task in (*chunks.tasks, *tasks)]
+        assert again[9] == 4.5 and isinstance(again.exception(3), Exception)
+        assert len(later.tasks) == 5
 
 
 def test_tasks_of_a_generator_come_as_they_end(home: PilotManager) -> None:
@@ -150,6 +201,13 @@ def test_tasks_of_a_generator_come_as_they_end(home: PilotManager) -> None:
     with pytest.raises(TimeoutError, match=r"1 task\(s\) are not finished"):
         list(home.as_completed([slow := home.submit_task(time.sleep, 60)], timeout=0.1))
     slow.cancel()
+    quick = home.submit_task(abs, -1)
+    assert list(home.as_completed([quick, quick, quick])) == [quick]
+    other = home.submit_task(abs, -2)
+    assert set(home.as_completed(iter([quick, quick, quick, other]), window=2)) == {quick, other}
+    for wrong in (quick, 5, [quick, 5]):
+        with pytest.raises(DescriptionError, match=r"as_completed: .* is not valid; expected a list of tasks"):
+            list(home.as_completed(wrong))
 
 
 model: dict[str, int] = {}

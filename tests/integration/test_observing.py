@@ -392,6 +392,7 @@ def test_a_key_holds_after_an_attach_until_the_task_is_forgotten(tmp_path: Path)
 
 def talk(folder: str, count: int) -> int:
     log = logging.getLogger("talk")
+    logging.warning("by the %s", "module")
     for number in range(count):
         print("line", number)
         log.info("number %d", number)
@@ -424,6 +425,7 @@ def test_output_and_records_of_a_task_are_there_while_it_runs(
         assert task.result(SOON) == 3
         assert task.info.stdout == written and "divided" in task.info.stderr
     assert "".join(event.stdout for event in seen if event.task == task.id) == written
+    assert [record.getMessage() for record in caplog.records if record.name == "root"] == ["by the module"]
     records = [record for record in caplog.records if record.name == "talk"]
     assert [record.getMessage().splitlines()[0] for record in records] == [
         "number 0",

@@ -136,6 +136,7 @@ def test_only_some_errors_are_tried_again(manager: PilotManager, tmp_path: Path,
     else:
         with pytest.raises(type(errors[calls - 1])):
             task.result(60)
+        assert "not tried again: retry_on is " in manager.explain(task)
     assert len(list(tmp_path.iterdir())) == calls
 
 
@@ -143,11 +144,28 @@ def test_a_wrong_rule_for_retries_is_refused() -> None:
     for wrong, text in (
         ({"retries": 1, "retry_on": 3}, "retry_on: 3 is not valid; expected exception classes or their names"),
         ({"retries": 1, "retry_on": [int]}, "<class 'int'> is neither"),
+        ({"retries": 1, "retry_on": "int"}, "'int' is neither"),
+        ({"retries": 1, "retry_on": "no name"}, "'no name' is neither"),
+        ({"retries": 1, "retry_on": "ValueErorr"}, "did you mean 'ValueError'? A class that is called 'ValueErorr'"),
+        (
+            {"retries": 1, "retry_on": ["OSError", "pilot.TaskEror"]},
+            "pilot has no 'TaskEror' (did you mean 'TaskError'?)",
+        ),
         ({"retry_on": OSError}, "retries: 0 is not valid; expected at least 1 with retry_delay or retry_on"),
         ({"retries": 1, "retry_delay": -1}, "retry_delay: -1 is not valid; expected seconds of at least 0"),
     ):
         with pytest.raises(DescriptionError, match=re.escape(text)):
             TaskDescription(function=abs, **wrong)
+
+
+class ValueErrors(Exception):
+    """Nearly the name of another class."""
+
+
+def test_names_of_errors_are_those_of_classes() -> None:
+    given = ["IOError", "concurrent.futures.CancelledError", "ValueErrors", "elsewhere.ValueErorr", "NoClassOfHere"]
+    expected = ("OSError", "concurrent.futures._base.CancelledError", *given[2:])
+    assert TaskDescription(function=abs, retries=1, retry_on=given).retry_on == expected
 
 
 async def slowly(number: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -117,3 +118,37 @@ def test_a_folder_that_others_can_write_to_is_not_read(tmp_path: Path) -> None:
         PilotManager.read(tmp_path / "session")
     with pytest.raises(SessionError, match="holds no session"):
         PilotManager.read(tmp_path)
+
+
+def fail_once(flag: Path) -> None:
+    time.sleep(0.2)
+    if not flag.exists():
+        flag.touch()
+        raise ValueError("the first time")
+
+
+def die_at_last() -> None:
+    time.sleep(0.3)  # until it is reported that it runs
+    os._exit(1)
+
+
+def test_attempts_that_did_not_count_are_in_the_spans(tmp_path: Path) -> None:
+    with PilotManager(tmp_path / "session") as manager:
+        manager.submit_pilot({"engine": "process", "cores_per_node": 1, "name": "mine"})
+        again = manager.submit_task(TaskDescription(function=fail_once, args=(tmp_path / "flag",), retries=1))
+        dies = manager.submit_task(die_at_last)
+        manager.wait_tasks([again, dies], 60)
+        (raised,) = again.info.attempts
+        assert raised.started is not None and raised.started + 0.2 <= raised.ended <= again.info.started
+        deaths = list(dies.info.attempts)
+        assert all(one.started is not None and one.started + 0.3 <= one.ended for one in deaths)
+        manager.flush(60)
+        spans = manager.spans()
+    *lost, last = [raised, *deaths]
+    assert [(one.pilot, one.worker, one.started, one.ended) for one in spans.lost] == [
+        ("mine", one.worker, one.started, one.ended) for one in lost
+    ]
+    # the attempt that was one too many is the task that failed
+    assert [(one.worker, one.started, one.failed) for one in spans.tasks[1:]] == [(last.worker, last.started, True)]
+    with PilotManager.read(tmp_path / "session") as reader:
+        assert reader.spans()[1:4] + reader.spans()[5:] == spans[1:4] + spans[5:]

@@ -48,6 +48,14 @@ def made(count: int, seed: int) -> tuple[TaskIndex, list[TaskLine]]:
     return index, lines
 
 
+def test_lost_attempts_belong_to_the_line_of_their_task() -> None:
+    index = TaskIndex()
+    index.add([(1, "one", 0.5), (2, "two", 0.5)])
+    index.lose([(1, 1, 1.0, 2.0), (1, 2, None, 3.0)])
+    index.lose([(1, 2, None, 3.0)])  # the journal and an event tell of the same one
+    assert [line.lost for line in index.page(Query(descending=False)).lines] == [((1.0, 2.0), (3.0, 3.0)), ()]
+
+
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("descending", [True, False])
 @pytest.mark.parametrize("text", ["", "BELL", "17"])

@@ -102,6 +102,7 @@ WRONG: dict[str, tuple[type[Description], dict[str, Any], str, str]] = {
     "NUL in a word": (TASK, {"function": None, "executable": ["a", "b\0c"]}, "executable", r"word 1 is 'b\x00c'"),
     "NUL in a path": (TASK, {"function": None, "mpi": [Path("a\0")], "ranks": 1}, "mpi", r"word 0 is 'a\x00'"),
     "half a character": (TASK, {"function": None, "executable": ["a", "\ud800"]}, "executable", "can be encoded"),
+    "no folder": (TASK, {"working_directory": ""}, "working_directory", "a path; it is empty"),
     "NUL in a folder": (TASK, {"working_directory": "a\0b"}, "working_directory", "without the NUL character"),
     "NUL in a variable": (TASK, {"environment": {"A": "\0"}}, "environment", r"A is '\x00'"),
     "variable is a number": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pilot.manager import recovery
 from pilot.manager import sqlite as journal_module
 from pilot.manager.journal import (
     SCHEMA,
+    AttemptRow,
     EstimateRow,
     FunctionRow,
     SessionRow,
@@ -197,3 +199,21 @@ def test_a_session_of_before_has_no_estimates(path: Path, book: Book) -> None:
     reader = SqliteReader(path, lambda: connect_to_read(path))
     assert reader.rows(EstimateRow) == [] and reader.rows(SessionRow)
     reader.close()
+
+
+def test_a_journal_without_the_newest_columns_is_read_and_goes_on(path: Path) -> None:
+    SqliteJournal(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE attempts DROP COLUMN started")
+        db.execute("INSERT INTO attempts VALUES (3, 1, 'one', 'w', 'it raised', 2.5, 7, 3)")
+        db.commit()
+    before = AttemptRow(3, 1, "one", "w", "it raised", 2.5, 7, 3)
+    with contextlib.closing(SqliteReader(path, partial(connect_to_read, path))) as reader:
+        assert reader.rows(AttemptRow) == [before]
+    journal = SqliteJournal(path, is_there=True)
+    journal.start(lambda marks: None)
+    later = msgspec.structs.replace(before, number=2, started=2.0)
+    journal.put(later)
+    assert journal.flush(10)
+    assert journal.rows(AttemptRow) == [before, later]
+    journal.close()

@@ -29,7 +29,7 @@ MESSAGES: list[Message] = [
     messages.OutcomesReport(3, "pilot-1.1", 2),
     messages.UnfinishedTasks(3, "pilot-1.1", [1, 2], "was killed by signal 9", True),
     messages.WorkerLeaving(),
-    messages.TaskStarted(3, "pilot-1.1", 2),
+    messages.TaskStarted(3, "pilot-1.1", 2, 1.5),
     messages.TaskOutput(
         "pilot-1.1", 2, "out", "", [messages.LogRecord("mine", 30, "a warning", 1.5, "/f.py", 7, "work")]
     ),

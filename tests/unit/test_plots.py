@@ -108,6 +108,26 @@ def test_a_task_of_several_cores_has_as_many_rows_and_one_that_failed_is_seen() 
     assert [one.get_text() for one in axes.texts] == [f"{(2 + 4 + 4 + 1.1) / 16:.0%} busy", f"{3 / 8:.0%} busy"]
 
 
+def test_lost_attempts_are_crossed_and_their_task_waited_before_and_after() -> None:
+    tasks = [plots.TaskSpan("p", "w2", 6, 8, submitted=1.0)]
+    lost = [
+        plots.TaskSpan("p", "w1", 2, 4, submitted=1.0, lost=True),
+        plots.TaskSpan("p", "w3", 5, 5, submitted=1.0, lost=True),  # when it began is not known
+    ]
+    spans = plots.SessionSpans([plots.PilotSpan("p", 0, 2, 10, slots=2)], tasks, [], 0, lost=lost)
+    axes = plots.session(spans, "timeline")
+    (crossed,) = (one for one in axes.collections if one.get_hatch() == "xxxxx")
+    boxes = [path.get_extents() for path in crossed.get_paths()]
+    assert [(box.x0, box.x1) for box in boxes] == [(2, 4), (pytest.approx(5 - 0.003 * 10), 5)]
+    assert widths(axes, plots.COLOURS[0]) == [(6, 8, 0.76)]
+    assert axes.texts[0].get_text() == "25% busy"  # 2 + 2 of 2 x 8
+    assert "lost attempt" in [one.get_text() for one in axes.get_legend().get_texts()]
+    waiting, running = plots.session(spans, "tasks").lines
+    for line, expected in ((waiting, [1, 0, 1, 1, 0, 0]), (running, [0, 1, 0, 0, 1, 0])):
+        at = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+        assert [at[max(x for x in at if x <= moment)] for moment in (1.5, 3, 4.5, 5.5, 7, 9)] == expected
+
+
 def test_tasks_of_many_slots_are_a_band_of_the_right_area() -> None:
     dice, tasks = random.Random(1), []
     for slot in range(200):

@@ -170,7 +170,7 @@ class Simulator:
         self.at(now + self._tick, self._ticked)
 
     def _began(self, site: Site, now: float, task: int) -> None:
-        self.feed(events.TaskStarted(site.id, "", task))
+        self.feed(events.TaskStarted(site.id, "", task, now))
 
     def _over(self, site: Site, now: float, batch: int, ran: list[Ran]) -> None:
         outcomes = []

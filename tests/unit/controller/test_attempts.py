@@ -26,7 +26,8 @@ def test_a_result_without_room_uses_no_retry_and_runs_again_when_there_is_room(w
         pilot, batch = world.where(task)
         del world.batches[pilot][batch]
         commands = world.feed(events.OutcomesArrived(pilot, batch, "w", [unwritten(task, size)]))
-        assert RecordAttempt(world.tasks[task], "p", "the result cannot be written", batch) in commands
+        ran = {"started": 1.0, "ended": 1.001}
+        assert RecordAttempt(world.tasks[task], "p", "the result cannot be written", batch, **ran) in commands
         world.tasks[task].attempts = (attempt("the result cannot be written", batch),)
         assert world.controller.queue.without_room == {world.tasks[task]: size}
         assert "waits until there is room for its result: the result cannot be written" in world.explain(task)
@@ -120,6 +121,16 @@ def test_a_lost_attempt_uses_no_retry(world: World) -> None:
     assert world.state(task) is TaskState.BOUND
     world.finish([task])
     assert world.outcomes == {task: OK}
+
+
+def test_a_lost_attempt_has_the_time_when_it_began(world: World) -> None:
+    world.pilot(cores=2)
+    running, bound = world.submit(2, measured(1.0))
+    world.feed(events.TaskStarted("p", "w", running, 7.5))
+    assert world.tasks[bound].worker is None
+    world.end()
+    lost = {one.entry.id: one.started for one in world.commands if isinstance(one, RecordAttempt)}
+    assert lost == {running: 7.5, bound: None}
 
 
 def test_tasks_of_a_dead_worker_run_alone_and_the_culprit_fails(world: World) -> None:

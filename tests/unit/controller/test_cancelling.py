@@ -15,7 +15,7 @@ from pilot.testing.world import World
 
 def running(world: World) -> int:
     (task,) = world.submit()
-    world.feed(events.TaskStarted("p", "w", task))
+    world.feed(events.TaskStarted("p", "w", task, 1.5))
     assert world.state(task) is TaskState.RUNNING
     return task
 
