@@ -204,7 +204,7 @@ def test_a_setting_with_the_name_of_a_flag_of_the_run_is_refused(monkeypatch, ca
         output: Annotated[str, msgspec.Meta(description="where")] = ""
 
     monkeypatch.setattr(Sample, "Settings", Clash)
-    assert cli.main(["run", "sample"]) == 1
+    assert cli.main(["run", "sample"]) == 2
     assert "settings that are flags of `pilot run`: output" in capsys.readouterr().err
 
 
