@@ -172,7 +172,7 @@ WRONG = [
     ("QINIT 2\nCONTROL q[0]\nX q[0]\nENDCONTROL", 2, 9, "itself"),
     ("QINIT 3\nCONTROL q[0]\nX q[1]\nENDCONTROL q[2]", 4, 12, "the same qubits"),
     ("QINIT 2\nCREG 1\nDAGGER\nMEASURE q[0],c[0]\nENDDAGGER", 4, 1, "gates only"),
-    ("QINIT 2\nCONTROL q[1]\nBARRIER q[0]\nENDCONTROL", 3, 1, "gates only"),
+    ("QINIT 2\nCONTROL q[1]\nRESET q[0]\nENDCONTROL", 3, 1, "gates only"),
     ("QINIT 2\nCREG 1\nMEASURE q[0],c[1]", 3, 14, "c[0] to c[0]"),
     ("QINIT 2\nCREG 1\nMEASURE q,c", 3, 1, "one size"),
     ("QINIT 2\nCREG 1\nMEASURE q[0]", 3, 13, "','"),
