@@ -145,7 +145,7 @@ class Origin(Description, frozen=True, kw_only=True):
         for chip, name in self.chips.items():
             if name not in qpus:
                 known = ", ".join(dict.fromkeys(qpus)) or "none"
-                expected = f"a QPU of a pilot{did_you_mean(name, qpus)}; there are: {known}"
+                expected = f"a QPU of a pilot, and no simulator{did_you_mean(name, qpus)}; there are: {known}"
                 raise invalid(f"[origin] chips {chip}", name, expected)
 
 
@@ -220,18 +220,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         found: dict[str, Any] = {name: _table(kind, given.get(name, {}), name) for name, kind in tables.items()}
         pilots = [_table(PilotDescription, one, "[pilots]") for one in _several(given, "pilots")]
         scaled = [_table(Autoscale, one, "[autoscale]") for one in _several(given, "autoscale")]
+        if not pilots and not scaled:
+            pilots = [laptop()]
+        qpus: list[str] = []
         for pilot in (*pilots, *(_table(PilotDescription, one.pilot, "autoscale.pilot") for one in scaled)):
             registry.check("pilot.launchers", pilot.resource.partition("://")[0])
             registry.check("pilot.engines", pilot.engine)
-            registry.devices(pilot)
+            qpus += registry.devices(pilot)
+        found["origin"].check_chips(qpus)
         names = Counter([*(one.name for one in pilots if one.name), *(one.name for one in scaled)])
         for name, count in names.items():
             if count > 1:
                 raise invalid("name", name, "a name of its own for each of [[pilots]] and [[autoscale]]")
-        if not pilots and not scaled:
-            pilots = [laptop()]
-        qpus = [name for pilot in pilots for name in pilot.qpus]
-        found["origin"].check_chips([*qpus, *(name for one in scaled for name in one.pilot.get("qpus", ()))])
         functions = given.get("functions", {})
         settings = cls(**found, pilots=tuple(pilots), autoscale=tuple(scaled), functions=functions)
         settings.callables()
