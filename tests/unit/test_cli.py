@@ -310,3 +310,10 @@ def test_the_page_has_an_example_of_every_command(capsys):
         assert len(names) >= 3
         for name in names:
             assert any(line.split()[: len(command) + 1] == [*command, name] for line in LINES), name
+
+
+@pytest.mark.parametrize("settings", [None, dict, Settings()])
+def test_settings_that_are_no_struct_are_named(settings, monkeypatch, capsys):
+    monkeypatch.setattr(Sample, "Settings", settings)
+    assert cli.main(["run", "sample"]) == 2
+    assert "the mini-app 'sample': Settings is " in capsys.readouterr().err
