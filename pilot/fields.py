@@ -93,7 +93,7 @@ class NamedFields(msgspec.StructMeta):
                     text = f"{self.__name__} takes its fields by name: {self.__name__}({names[0]}=…)"
                     raise DescriptionError(text, given=args[0]) from None
                 for name in set(fields).difference(names):
-                    text = _unknown(self.__name__, names, name)
+                    text = _unknown(self, name)
                     raise DescriptionError(text, field=name, given=fields[name]) from error
                 raise
 
@@ -105,6 +105,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     _pickled: ClassVar[frozenset[str]] = frozenset()
     #: Fields with commands, paths or variables, and the functions that check them and convert them to texts.
     _readers: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+    #: The field that is meant by a word of other systems.
+    _called: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def build(cls: type[_S], given: _S | Mapping[str, Any]) -> _S:
@@ -177,8 +179,10 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, Integral) else float(value)
 
 
-def _unknown(kind: str, known: Sequence[str], key: str) -> str:
-    return f"{kind} has no field {key!r}{did_you_mean(key, known)}; it has: {', '.join(known)}"
+def _unknown(kind: Any, key: str) -> str:
+    known: Sequence[str] = kind.__struct_fields__
+    hint = f" (did you mean {kind._called[key]!r}?)" if key in kind._called else did_you_mean(key, known)
+    return f"{kind.__name__} has no field {key!r}{hint}; it has: {', '.join(known)}"
 
 
 class _Field(NamedTuple):

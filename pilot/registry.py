@@ -8,7 +8,7 @@ from functools import cache
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from pilot.errors import DescriptionError, PluginError, did_you_mean, invalid
+from pilot.errors import DescriptionError, PilotError, PluginError, did_you_mean, invalid
 from pilot.interfaces import QPU, JobEnvironment, Policy
 from pilot.toml_files import read_toml
 
@@ -76,6 +76,27 @@ def load(group: str, name: str) -> Any:
     entry = _entry(group, name)
     check(group, name)
     return _load(entry)
+
+
+def made(group: str, name: str, kind: type, *args: Any) -> Any:
+    """What the plugin of this name makes of the arguments.
+
+    Raises:
+        PilotError: as `load`; what it raises itself where that is one, such as a DescriptionError about an argument.
+        PluginError: it raises something else, or makes what is none of this kind.
+    """
+    plugin = load(group, name)
+    try:
+        one = plugin(*args)
+    except PilotError:
+        raise
+    except Exception as error:
+        message = f"the {_kind(group)} {name!r} cannot be made: {type(error).__name__}: {error}"
+        raise PluginError(message, group=group, name=name) from error
+    if not isinstance(one, kind):
+        message = f"the {_kind(group)} {name!r} is not a pilot.interfaces.{kind.__name__}: it is {one!r}"
+        raise PluginError(message, group=group, name=name)
+    return one
 
 
 def _load(entry: EntryPoint) -> Any:
@@ -211,14 +232,14 @@ def make(name: str) -> QPU:
 
     Raises:
         DescriptionError: the address is not valid.
-        PluginError: no plugin for its scheme, or a package that it needs is not installed.
+        PluginError: no plugin for its scheme, a package that it needs is not installed, or it cannot be made.
     """
     scheme, colon, address = name.partition(":")
     if not colon and scheme not in names(GROUP):
         known = ", ".join(names(GROUP))
         text = f"there is no QPU {name!r}; expected KIND or KIND:NAME, such as fake:kolkata; kinds: {known}"
         raise PluginError(text, group=GROUP, name=name)
-    qpu: QPU = load(GROUP, scheme)(name, address)
+    qpu: QPU = made(GROUP, scheme, QPU, name, address)
     return qpu
 
 

@@ -34,7 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     tasks: Annotated[
         tuple[Annotated[int, msgspec.Meta(ge=1, le=10_000_000)], ...],
-        msgspec.Meta(min_length=1, description="how many tasks at once; give it again for another number"),
+        msgspec.Meta(min_length=1, description="how many tasks at once; several numbers, one after another"),
     ] = tuple(PUBLISHED)
     seconds: Annotated[
         float, msgspec.Meta(ge=0, le=86_400, description="seconds that each task sleeps; 0: it does nothing")

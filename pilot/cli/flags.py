@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 import msgspec.inspect
 
-from pilot.errors import DescriptionError, did_you_mean
+from pilot.errors import DescriptionError, did_you_mean, invalid
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -31,9 +31,9 @@ def add_settings(
 ) -> None:
     """Give a parser one flag a field: `--subcircuit-size` for `subcircuit_size`.
 
-    A field's help is the `description` in its `msgspec.Meta`; a sequence's flag may be given again and again;
-    a boolean's is `--flag`, and `--no-flag` where it is `negatable`. Values stay text here: `read_settings` checks
-    them.
+    A field's help is the `description` in its `msgspec.Meta`; a sequence's flag takes several words, and may be given
+    again; a boolean's is `--flag`, and `--no-flag` where it is `negatable`. Values stay text here: `read_settings`
+    checks them.
     """
     group = parser.add_argument_group(title)
     for field in msgspec.structs.fields(settings):
@@ -44,7 +44,8 @@ def add_settings(
             options["action"] = argparse.BooleanOptionalAction if negatable else "store_true"
         else:
             options["metavar"] = "|".join(choices) or field.name.split("_")[-1].upper()
-            options["action"] = "append" if kind is tuple else "store"
+            if kind is tuple:
+                options |= {"action": "extend", "nargs": "+"}
         group.add_argument(flag(field.name), **options)
 
 
@@ -93,8 +94,42 @@ def read_settings(settings: type[S], parser: argparse.ArgumentParser, *given: tu
         reason, _, path = str(error).partition(" - at `$.")
         name = path.rstrip("`").split("[")[0]
         if name:
-            reason = f"{origins[name]}: {values[name]!r} given. {reason}"
+            reason = _not_valid(settings, name, values[name], origins[name])
         raise DescriptionError(f"{reason}; {see_help(parser)}") from None
+
+
+def _not_valid(settings: type[msgspec.Struct], name: str, value: Any, origin: str) -> str:
+    """The message about a value, with what the field takes."""
+    kind = next(field.type for field in msgspec.structs.fields(settings) if field.name == name)
+    shown = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return str(invalid(origin, shown, _expected(msgspec.inspect.type_info(kind))))
+
+
+def _expected(info: Any) -> str:
+    """What a type takes, in words."""
+    inspect = msgspec.inspect
+    match info:
+        case inspect.Metadata():
+            return _expected(info.type)
+        case inspect.UnionType():
+            return " or ".join(_expected(one) for one in info.types if not isinstance(one, inspect.NoneType))
+        case inspect.LiteralType():
+            return f"one of {', '.join(map(str, info.values))}"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType():
+            return f"a whole number{_bounds(info)}"
+        case inspect.FloatType():
+            return f"a number{_bounds(info)}"
+        case inspect.VarTupleType() | inspect.ListType():
+            return f"{info.min_length or 'none'} or more, each {_expected(info.item_type)}"
+    return "a text that is not empty" if getattr(info, "min_length", None) else "a text"
+
+
+def _bounds(info: Any) -> str:
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    given = [f"{text} {getattr(info, name):.15g}" for name, text in words.items() if getattr(info, name) is not None]
+    return f", {' and '.join(given)}" if given else ""
 
 
 def _with_zero(value: Any) -> Any:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from pilot.cli import completion, fields, qpus, remote, report, run, serve, sessions, simulate, sites, streams, submit
 from pilot.cli.findings import show_findings
 from pilot.cli.interruption import Interrupted, taken
-from pilot.errors import DescriptionError, NoPilotError, PilotError
+from pilot.errors import DescriptionError, NoPilotError, PilotError, PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit status: 0 done, 1 failed, 2 wrong input, 128 and the signal's number when a signal ended it: 130 for
-        Ctrl-C, 143 for SIGTERM, 129 for SIGHUP; 141 when its output is no longer read, as of ``yes | head``.
+        The exit status: 0 done, 1 failed, 2 wrong input or a plugin that is not there, 128 and the signal's number
+        when a signal ended it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP; 141 when its output is no longer read,
+        as of ``yes | head``.
     """
     streams.prepare()
     with taken(for_good=argv is None) as interruption:
@@ -85,7 +86,7 @@ def _coded(argv: list[str], interruption: Interruption) -> int:
             if not isinstance(error, PilotError):
                 raise
             streams.say(f"pilot: {error}")
-            return 2 if isinstance(error, DescriptionError | NoPilotError) else 1
+            return 2 if isinstance(error, DescriptionError | NoPilotError | PluginError) else 1
     streams.say("\npilot: stopped")
     return 128 + number
 

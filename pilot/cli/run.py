@@ -128,6 +128,10 @@ def run_miniapp(parser: argparse.ArgumentParser, name: str | None, words: list[s
 
 
 def _parser(name: str, miniapp: type[RunnableMiniApp]) -> argparse.ArgumentParser:
+    settings: Any = getattr(miniapp, "Settings", None)
+    if not (isinstance(settings, type) and issubclass(settings, msgspec.Struct)):
+        text = f"the mini-app {name!r}: Settings is {settings!r:.80}; expected a msgspec.Struct: see RunnableMiniApp"
+        raise PluginError(text, group=MINIAPPS, name=name)
     if taken := sorted(_fields(miniapp.Settings) & _fields(Flags)):
         raise PluginError(
             f"the mini-app {name!r} has settings that are flags of `pilot run`: {', '.join(taken)}; rename them",

@@ -84,12 +84,14 @@ def serve(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace) -> Settings:
     if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("sqlalchemy") is None:
         raise PluginError("the service needs more packages: pip install 'quantum-pilot[service]'")
+    from pilot import registry
     from pilot.service.settings import Server, Settings
 
     settings = Settings.from_toml(options.config) if options.config else Settings.build({})
     given = {name: getattr(options, name, None) for name in _FIELDS}
     given = {name: value for name, value in given.items() if value is not None}
     server = Server.build({**msgspec.structs.asdict(settings.server), **given})
+    registry.policies(server.policy)
     return msgspec.structs.replace(settings, server=server)
 
 

@@ -41,6 +41,17 @@ _READERS = {
     "environment": checked_variables,
 }
 
+#: Words of batch systems, Dask, Parsl and process pools.
+_CALLED = {
+    **ALIASES,
+    **dict.fromkeys(("time", "time_limit", "timeout", "timeout_min"), "walltime"),
+    **dict.fromkeys(("nodes", "nnodes", "nodes_per_block"), "number_of_nodes"),
+    **dict.fromkeys(("cpus", "cpus_per_task", "n_workers", "max_workers", "max_workers_per_node"), "cores_per_node"),
+    **dict.fromkeys(("ntasks", "tasks_per_node", "processes"), "cores_per_node"),
+    "python": "venv",
+    "worker_init": "scheduler_script_commands",
+}
+
 _SHORT = re.compile(r"([a-z]+://)?(process|ray|dask):([1-9]\d*)(?::([1-9]\d*))?")
 
 
@@ -73,6 +84,7 @@ class PilotDescription(Description, frozen=True, kw_only=True, metaclass=_Sited)
         DescriptionError: a field has a value that is not valid; the message has both.
     """
 
+    _called = _CALLED
     _readers = _READERS
     #: The forms that `from_text` takes, for messages.
     text_forms: ClassVar[str] = (

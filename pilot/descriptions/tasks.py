@@ -49,6 +49,17 @@ _READERS = {
     "qos": options_of,
 }
 
+#: Words of other systems.
+_CALLED = {
+    **dict.fromkeys(("cores", "cpus", "cpus_per_task", "threads", "resources"), "num_cpus"),
+    **dict.fromkeys(("backend", "device"), "qpu"),
+    **dict.fromkeys(("cmd", "command", "script"), "executable"),
+    **dict.fromkeys(("workers", "executor", "executors"), "pilot"),
+    "arguments": "args",
+    "cwd": "working_directory",
+    "env": "environment",
+}
+
 _WITHOUT = "nothing without a circuit"
 _WITH = "nothing with a circuit"
 _NO_ARGUMENTS = f"{_WITH}: its parameters have values in parameters"
@@ -94,6 +105,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
         DescriptionError: a field has a value that is not valid; the message has both.
     """
 
+    _called = _CALLED
     _readers = _READERS
     _pickled = frozenset(
         {

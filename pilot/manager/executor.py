@@ -19,6 +19,14 @@ from pilot.manager.tasking import P, R
 from pilot.publishing import publish
 from pilot.states import is_final
 
+_WORKERS = "nothing: the workers are those of the pilots"
+#: Arguments of other executors, and fields that each call gives itself: what is expected of them here.
+_REFUSED = {
+    "max_workers": "nothing: as many tasks run at once as the pilots have cores (cores_per_node)",
+    **dict.fromkeys(("mp_context", "max_tasks_per_child", "thread_name_prefix"), _WORKERS),
+    **dict.fromkeys(("function", "args", "kwargs"), "nothing: submit and map are given it"),
+    "key": "nothing: a key is of one task; take submit_task of the manager",
+}
 #: Tasks of all executors that have not ended.
 _unfinished: set[Task] = set()
 
@@ -59,6 +67,9 @@ class PilotExecutor(Executor):
         self._options = options
         self._tasks: set[Task] = set()
         self._down = False
+        for name, given in options.items():
+            if name in _REFUSED:
+                raise invalid(f"PilotExecutor.{name}", given, _REFUSED[name])
         if options:
             maps.check_fields("PilotExecutor", options)
         atexit.unregister(_finish)  # last come, first called: before the manager is closed

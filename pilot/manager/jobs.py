@@ -194,11 +194,11 @@ class PlaceholderJobs:
         """The launcher for a description's ``resource``.
 
         Raises:
-            PluginError: there is none for its scheme.
+            PluginError: there is none for its scheme, or it cannot be made.
         """
         scheme = description.resource.partition("://")[0]
         if scheme not in self._launchers:
-            self._launchers[scheme] = registry.load("pilot.launchers", scheme)()
+            self._launchers[scheme] = registry.made("pilot.launchers", scheme, Launcher)
         return self._launchers[scheme]
 
     def describe(self, pilot: str, wanted: PilotDescription) -> tuple[Job, str]:

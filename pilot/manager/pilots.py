@@ -147,7 +147,11 @@ class Pilot:
         """
         if is_final(state := self.wait()):
             raise PilotError(f"pilot {self.name} is {state.value}: it has no client any more; submit another pilot")
-        return self._clients.open(registry.load("pilot.engines", self.description.engine), self._client)
+        try:
+            return self._clients.open(registry.load("pilot.engines", self.description.engine), self._client)
+        except NotImplementedError as error:
+            text = f"pilot {self.name} has the engine {self.description.engine!r}, which has no client of its own; "
+            raise NotImplementedError(text + "describe it with engine='dask' or 'ray', or use the manager") from error
 
     def __reduce__(self) -> Any:
         raise TypeError("a Pilot cannot be pickled: a task can take its name along")

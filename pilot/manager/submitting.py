@@ -217,6 +217,9 @@ class Submitter:
         prepared: Any = _kind(kind)(wanted, self._offer(plain))
         if not isinstance(prepared, Prepared):
             raise PluginError(f"the kind of task {kind!r} returned {prepared!r}; expected a Prepared")
+        if prepared.combine is None and len(prepared.parts) != 1:
+            number = len(prepared.parts)
+            raise PluginError(f"the kind of task {kind!r} returned {number} parts; without combine expected is one")
         terms = msgspec.structs.replace(
             plain,
             resources=prepared.resources,

@@ -10,6 +10,7 @@ from pilot.descriptions import TaskDescription
 from pilot.descriptions.tasks import with_place
 from pilot.errors import DescriptionError
 from pilot.manager import maps, windows
+from pilot.manager.functions import OPTIONS, check_options
 from pilot.manager.handles import Task, tasks_of
 from pilot.manager.keys import keyed, with_key
 from pilot.manager.maps import ChunkSize, MapResult, check_fields, without_key
@@ -79,6 +80,8 @@ class TaskSession(Session):
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
             wanted = TaskDescription.build(work)
             return self._submitter.submit_described(wanted if key is None else with_key(wanted, key))
+        if kwargs and not OPTIONS.isdisjoint(kwargs):
+            check_options(work, kwargs)
         if key is not None:
             return self._submitter.submit_described(keyed(work, args, kwargs, key))
         return self._submitter.submit(work, args, kwargs, PLAIN)

@@ -65,6 +65,8 @@ class DeviceNoise:
             if instruction.name in ("barrier", "delay"):
                 continue
             qubits = tuple(place[qubit] for qubit in instruction.qubits)
+            if instruction.name == "store":
+                raise QPUError(f"circuit {circuit.name!r} sets a classical bit, which the device cannot; simulate it")
             if not instruction.is_control_flow():
                 if not self.target.instruction_supported(instruction.name, qubits):
                     raise QPUError(

@@ -96,6 +96,8 @@ class TaskBody(_Body):
             raise ValueError("exactly one of program and function must be given")
         if self.function is None and (self.args or self.kwargs):
             raise ValueError("args and kwargs belong to a function, and there is none")
+        if self.function is not None and (wrong := self.model_dump(include=_OF_PROGRAMS, exclude_defaults=True)):
+            raise ValueError(f"{', '.join(wrong)}: only with a program, and there is none")
         return self
 
     def options(self) -> dict[str, Any]:
@@ -103,6 +105,8 @@ class TaskBody(_Body):
         return self.model_dump(exclude=_NOT_OPTIONS, exclude_defaults=True)
 
 
+_OF_PROGRAMS = {"format", "shots", "observables", "tomography", "parameters", "qpu", "min_fidelity", "deadline"}
+_OF_PROGRAMS |= {"max_cost", "fallback", "mitigation", "share_qpu", "optimization_level", "seed"}
 _NOT_OPTIONS = {"program", "format", "function", "name", "project", "session", "reuse"}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.concurrency import run_in_threadpool
 
+from pilot import registry
 from pilot.errors import PilotError
 from pilot.service.access import Access, User
 from pilot.service.active import ActiveTask
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 CANCEL_SECONDS = 5.0
 #: Seconds after an answer in which further submissions are expected.
 BUSY_SECONDS = 0.05
+#: Fields that only a policy that chooses QPUs by estimates can see to.
+_FOR_POLICIES = ("deadline", "max_cost", "fallback")
 #: Seconds between two looks for tasks that are kept no longer.
 PRUNE_SECONDS = 60.0
 
@@ -51,6 +54,8 @@ class Service:
         self.is_draining = False
         #: Submissions that are not answered yet, and when the last one was.
         self._submitting, self._answered = 0, 0.0
+        cores, qpus = registry.policies(settings.server.policy)
+        self._chooses_qpus = (qpus or cores).needs_estimates
         self.coordinator = Coordinator(
             store,
             manager,
@@ -127,6 +132,11 @@ class Service:
                 given = task.options.get(field) or 0
                 if given > most:
                     raise Problem(422, f"{at}{field}: {given}; at most {most:.12g}", field=f"{at}{field}", given=given)
+            demand = next((field for field in _FOR_POLICIES if field in task.options), None)
+            if demand is not None and not self._chooses_qpus:
+                policy = self.settings.server.policy
+                detail = f"{at}{demand}: the policy {policy!r} of this service chooses no QPUs; ask for 'least-wait'"
+                raise Problem(422, detail, field=f"{at}{demand}", given=task.options[demand])
             if task.function and task.function not in self.settings.functions:
                 names = ", ".join(sorted(self.settings.functions)) or "none"
                 detail = f"{at}function: {task.function!r} is not registered; there are: {names}"

@@ -6,7 +6,7 @@ import os
 import re
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -140,6 +140,14 @@ class Origin(Description, frozen=True, kw_only=True):
     #: The QPU that is meant by a ``ChipID``, such as ``72 = "fake:kolkata"``. QPUs are chips by their names, too.
     chips: dict[str, Text] = {}  # noqa: RUF012  # a struct's defaults are its own
 
+    def check_chips(self, qpus: Collection[str]) -> None:
+        """Raise DescriptionError for a chip that is none of these QPUs: its tasks would all be refused."""
+        for chip, name in self.chips.items():
+            if name not in qpus:
+                known = ", ".join(dict.fromkeys(qpus)) or "none"
+                expected = f"a QPU of a pilot, and no simulator{did_you_mean(name, qpus)}; there are: {known}"
+                raise invalid(f"[origin] chips {chip}", name, expected)
+
 
 class Autoscale(Description, frozen=True, kw_only=True):
     """A table ``[[autoscale]]``: as `PilotManager.autoscale`; its pilot is ``[autoscale.pilot]``."""
@@ -212,16 +220,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         found: dict[str, Any] = {name: _table(kind, given.get(name, {}), name) for name, kind in tables.items()}
         pilots = [_table(PilotDescription, one, "[pilots]") for one in _several(given, "pilots")]
         scaled = [_table(Autoscale, one, "[autoscale]") for one in _several(given, "autoscale")]
+        if not pilots and not scaled:
+            pilots = [laptop()]
+        qpus: list[str] = []
         for pilot in (*pilots, *(_table(PilotDescription, one.pilot, "autoscale.pilot") for one in scaled)):
             registry.check("pilot.launchers", pilot.resource.partition("://")[0])
             registry.check("pilot.engines", pilot.engine)
-            registry.devices(pilot)
+            qpus += registry.devices(pilot)
+        found["origin"].check_chips(qpus)
         names = Counter([*(one.name for one in pilots if one.name), *(one.name for one in scaled)])
         for name, count in names.items():
             if count > 1:
                 raise invalid("name", name, "a name of its own for each of [[pilots]] and [[autoscale]]")
-        if not pilots and not scaled:
-            pilots = [laptop()]
         functions = given.get("functions", {})
         settings = cls(**found, pilots=tuple(pilots), autoscale=tuple(scaled), functions=functions)
         settings.callables()

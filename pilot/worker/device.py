@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from pilot.errors import QPUCancelled, QPUError, QPUUnavailable, error_text
+from pilot.errors import PluginError, QPUCancelled, QPUError, QPUUnavailable, error_text
 from pilot.interfaces import QPU
 from pilot.registry import make
 from pilot.resources import QPUInfo
@@ -59,7 +59,10 @@ class Held:
     def look(self) -> QPUInfo:
         """Its properties now; when they cannot be read, the last known ones with the problem. Blocks."""
         try:
-            self._info = self.open().info()
+            info = self.open().info()
+            if not isinstance(info, QPUInfo) or info.name != self.name:  # nothing would be sent to it
+                raise PluginError(f"{self.name}: info gave {info!r:.80}; expected a QPUInfo with the name of the QPU")
+            self._info = info
         except Exception as error:  # of a plugin or of its vendor's packages
             return unusable(self._info, error_text(error))
         return self._info

@@ -17,7 +17,7 @@ class TestProcess(EngineContract):
 
     def test_native_client(self, pilot: Pilot) -> None:
         assert pilot._client == {}
-        with pytest.raises(NotImplementedError, match="has no native client"):
+        with pytest.raises(NotImplementedError, match="has no client of its own"):
             pilot.get_client()
 
 

@@ -76,6 +76,15 @@ def test_a_wrong_task_fails_where_it_is_submitted(manager: PilotManager, wanted:
         manager.submit_task({"function": pow, "args": (2, 3), **wanted})
 
 
+def test_a_field_among_the_arguments_is_refused_unless_the_function_takes_it(manager: PilotManager) -> None:
+    def limited(x: int, timeout: int) -> int:
+        return x + timeout
+
+    with pytest.raises(DescriptionError, match=r"abs has no argument 'priority'.*TaskDescription\(function=abs, args="):
+        manager.submit_task(abs, -1, priority=1)  # type: ignore[call-arg]
+    assert manager.submit_task(limited, 1, timeout=2).result(SOON) == 3
+
+
 def test_something_that_is_no_work_is_refused(manager: PilotManager) -> None:
     with pytest.raises(DescriptionError, match="callable"):
         manager.submit_task(42)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import pytest
 
 from pilot import PilotDescription, PilotManager, TaskDescription, registry
 from pilot.errors import DescriptionError, PluginError
+from pilot.interfaces import Part, Prepared
 
 
 def test_a_kind_that_nobody_defines(tmp_path: Path) -> None:
@@ -25,6 +26,15 @@ def test_a_kind_that_prepares_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.setattr(registry, "load", lambda group, name: lambda description, offer: answer)
         with pytest.raises(PluginError, match=f"the kind of task '{kind}' returned .*; expected a Prepared"):
             manager.submit_task(TaskDescription(kind=kind))
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_parts_that_nothing_combines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    answer = Prepared(name="x", parts=(Part(function=abs, args=(1,)),) * number)
+    with PilotManager(tmp_path) as manager:
+        monkeypatch.setattr(registry, "load", lambda group, name: lambda description, offer: answer)
+        with pytest.raises(PluginError, match=f"'{number} parts' returned {number} parts; without combine expected is"):
+            manager.submit_task(TaskDescription(kind=f"{number} parts"))
 
 
 def test_a_pilot_cannot_be_pickled(tmp_path: Path) -> None:

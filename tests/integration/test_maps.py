@@ -308,3 +308,9 @@ def test_an_executor_maps_in_chunks_with_its_options(home: PilotManager) -> None
             next(results)
     with pytest.raises(RuntimeError, match="after shutdown"):
         executor.map(abs, [1], chunksize=2)
+
+
+@pytest.mark.parametrize("option", ["max_workers", "mp_context", "max_tasks_per_child", "function", "args", "key"])
+def test_arguments_of_other_executors_are_refused_with_what_to_do(home: PilotManager, option: str) -> None:
+    with pytest.raises(DescriptionError, match=f"PilotExecutor.{option}: 4 is not valid; expected nothing: "):
+        PilotExecutor(home, **{option: 4})

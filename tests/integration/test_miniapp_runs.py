@@ -75,3 +75,10 @@ def test_a_run_that_is_stopped_and_killed_continues_and_runs_nothing_twice(
     assert len(work) == 40  # each once; what warms workers up has no arguments, and ran more often
     assert len(executions(tmp_path)) == 41
     assert json.loads((tmp_path / "out/report.json").read_text())["oracle"]["passed"]
+
+
+def test_a_qpu_that_there_is_not_leaves_nothing(tmp_path: Path) -> None:
+    words = ("run", "circuit-execution", "--devices", "fake:nowhere", "--output", "out")
+    code, _, errors = ended(started(*words, folder=tmp_path))
+    assert code == 2 and "there is no snapshot 'nowhere'" in errors
+    assert "to continue" not in errors and not (tmp_path / "out").exists()

@@ -375,7 +375,8 @@ def test_the_clouds_routes(user: Caller, http: httpx.Client, stranger: str) -> N
     assert post("cancelTask", {"taskId": id}, **other)["code"] == 28
     assert post("cancelTask", {"taskId": id})["code"] == 31  # it is over
     assert post("origin/chipInfo", {"ChipID": "72"})["obj"]["QubitCount"] == 5
-    assert http.get("/oqcs/task/getResourceList.json").json()["code"] == 3
+    refused = http.get("/oqcs/task/getResourceList.json").json()
+    assert refused["code"] == 3 and "the header 'Authorization: oqcs_auth=TOKEN'" in refused["message"]
 
 
 def _finished(answer: dict[str, Any]) -> dict[str, Any] | None:

@@ -44,6 +44,19 @@ def test_a_refused_batch_names_the_task_and_what_was_given(http: httpx.Client) -
     assert http.post("/v1/tasks", json={"program": "//" + "é" * 600}).status_code == 413  # 1,202 bytes
 
 
+@pytest.mark.parametrize("demand", [{"deadline": 60}, {"max_cost": 5}, {"fallback": "wait"}])
+def test_what_the_policy_cannot_see_to_is_refused_at_once(http: httpx.Client, demand: dict[str, object]) -> None:
+    answer = http.post("/v1/tasks", json={"program": BELL, "shots": 5, "qpu": "*", **demand})
+    (field,) = demand
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+    assert "the policy 'balanced' of this service chooses no QPUs" in answer.text
+
+
+def test_fields_of_programs_are_refused_with_a_function(http: httpx.Client) -> None:
+    answer = http.post("/v1/tasks", json={"function": "pow", "shots": 5, "qpu": "aer"})
+    assert answer.status_code == 422 and "shots, qpu: only with a program" in answer.text
+
+
 def test_a_path_with_a_slash_too_many_leads_nowhere(http: httpx.Client) -> None:
     answer = http.get("/v1/tasks/")
     assert (answer.status_code, answer.json()["detail"]) == (404, "there is no GET /v1/tasks/")

@@ -88,8 +88,8 @@ def test_every_field_is_a_flag():
     assert parsed() == Settings()
     assert parsed(
         *("--grid-size", "3", "--tolerance", "0.1", "--method", "exact", "--limit", "7"),
-        *("--sizes", "1", "--sizes", "2", "--no-plot"),
-    ) == Settings(grid_size=3, tolerance=0.1, method="exact", limit=7, sizes=("1", "2"), plot=False)
+        *("--sizes", "1", "2", "--sizes", "3", "--no-plot"),
+    ) == Settings(grid_size=3, tolerance=0.1, method="exact", limit=7, sizes=("1", "2", "3"), plot=False)
 
 
 def test_a_number_may_begin_with_its_point():
@@ -114,9 +114,9 @@ def test_help_shows_meaning_and_default(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--grid-size", "x"], "--grid-size: 'x' given. Expected `int`"),
-        (["--grid-size", "0"], "--grid-size: '0' given. Expected `int` >= 1"),
-        (["--method", "slow"], "--method: 'slow' given"),
+        (["--grid-size", "x"], "--grid-size: 'x' is not valid; expected a whole number, at least 1"),
+        (["--grid-size", "0"], "--grid-size: '0' is not valid; expected a whole number, at least 1"),
+        (["--method", "slow"], "--method: 'slow' is not valid; expected one of exact, fast"),
         (["--gird-size", "3"], "did you mean '--grid-size'?"),
     ],
 )
@@ -173,14 +173,20 @@ WRONG = {
     "no file": (["--config", "/no/such.toml"], "--config: /no/such.toml cannot be read: No such file"),
     "not TOML": (["--config", "bad.toml"], "--config: bad.toml is not valid TOML"),
     "not a setting": (["--config", "other.toml"], "--config other.toml, gird-size: there is no such setting"),
-    "out of bounds": (["--config", "bounds.toml"], "--config bounds.toml, grid-size: 0 given. Expected `int` >= 1"),
+    "out of bounds": (
+        ["--config", "bounds.toml"],
+        "--config bounds.toml, grid-size: 0 is not valid; expected a whole number",
+    ),
     "not a pilot": (["--pilot", "ray"], "--pilot: "),
     "no launcher": (["--pilot", "mars://ray:2"], "--pilot: there is no launcher 'mars'"),
     "no pilots": (["--pilots", "/no/such.toml"], "--pilots: /no/such.toml cannot be read"),
     "wrong pilots": (["--pilots", "pilots.toml"], "table [one]"),
     "resume what": (["--resume"], "--resume: it needs the --output"),
     "scaling of what": (["--scaling-of", "nodes"], "--scaling-of: it needs --scaling"),
-    "scaling of": (["--scaling", "1,2", "--scaling-of", "cores"], "--scaling-of: 'cores' given"),
+    "scaling of": (
+        ["--scaling", "1,2", "--scaling-of", "cores"],
+        "--scaling-of: 'cores' is not valid; expected one of nodes",
+    ),
     "scaling": (["--scaling", "1,x"], "--scaling: '1,x' given; expected whole numbers"),
 }
 
@@ -204,7 +210,7 @@ def test_a_setting_with_the_name_of_a_flag_of_the_run_is_refused(monkeypatch, ca
         output: Annotated[str, msgspec.Meta(description="where")] = ""
 
     monkeypatch.setattr(Sample, "Settings", Clash)
-    assert cli.main(["run", "sample"]) == 1
+    assert cli.main(["run", "sample"]) == 2
     assert "settings that are flags of `pilot run`: output" in capsys.readouterr().err
 
 
@@ -305,3 +311,10 @@ def test_the_page_has_an_example_of_every_command(capsys):
         assert len(names) >= 3
         for name in names:
             assert re.search(rf"\b{' '.join(['pilot', *command, name])}\b", PAGE), name
+
+
+@pytest.mark.parametrize("settings", [None, dict, Settings()])
+def test_settings_that_are_no_struct_are_named(settings, monkeypatch, capsys):
+    monkeypatch.setattr(Sample, "Settings", settings)
+    assert cli.main(["run", "sample"]) == 2
+    assert "the mini-app 'sample': Settings is " in capsys.readouterr().err

@@ -154,6 +154,8 @@ def test_words_are_texts_and_paths() -> None:
 
 UNKNOWN = {
     "pilot, near": (PILOT, {"core_per_node": 2}, "core_per_node", "did you mean 'cores_per_node'?"),
+    "pilot, another system's": (PILOT, {"cpus_per_task": 2}, "cpus_per_task", "did you mean 'cores_per_node'?"),
+    "task, another system's": (TASK, {"function": len, "cores": 2}, "cores", "did you mean 'num_cpus'?"),
     "pilot, far": (PILOT, {"zzz": 2}, "zzz", "it has: resource, engine"),
     "task, near": (TASK, {"function": len, "num_cpu": 2}, "num_cpu", "did you mean 'num_cpus'?"),
     "task, far": (TASK, {"function": len, "zzz": 2}, "zzz", "it has: function, args"),
@@ -167,6 +169,12 @@ def test_unknown_key(cls: type[Description], given: dict[str, Any], key: str, wo
     assert f"{cls.__name__} has no field {key!r}" in str(caught.value)
     assert words in str(caught.value)
     assert (caught.value.field, caught.value.given) == (key, 2)
+
+
+def test_words_of_other_systems_lead_to_fields() -> None:
+    for cls in (PilotDescription, TaskDescription):
+        assert set(cls._called.values()) <= set(cls.__struct_fields__)
+        assert not set(cls._called) & set(cls.__struct_fields__)
 
 
 def test_neither_description_nor_dict() -> None:

@@ -83,3 +83,12 @@ def test_the_job_of_before_is_tried_again_while_nothing_answers(moody: Moody, tm
     moody.raises.clear()
     held.open()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("said", [None, QPUInfo(name="other", qubits=7)])
+def test_what_says_nothing_of_itself_cannot_be_used(
+    moody: Moody, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: QPUInfo | None
+) -> None:
+    monkeypatch.setattr(moody, "info", lambda: said)
+    seen = device.Held("moody", tmp_path).look()
+    assert seen.accepts_jobs is False and "expected a QPUInfo with the name of the QPU" in seen.problem

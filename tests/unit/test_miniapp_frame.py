@@ -326,3 +326,17 @@ def test_what_failed_is_named() -> None:
     oracle = {"passed": False, "deviation": 1, "unit": "", "text": "two values were compared"}
     found = report.failures({"oracle": oracle, "figures": figures})
     assert found == ["the result is wrong: two values were compared", "slow is 3 s; its bar is <= 2"]
+
+
+def test_rows_of_a_table_may_have_different_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = {"name": "x", "rows": [{"width": 1}, {"gain": 2}], "figures": {}, "seconds": {}}
+    oracle = {"passed": True, "deviation": 0, "unit": "", "text": "fine"}
+    report.show({**written, "oracle": oracle}, tmp_path)
+    head, first, second = [line for line in capsys.readouterr().out.splitlines() if "┃" in line or "│" in line][:3]
+    assert head.index("width") < first.index("1") < head.index("gain") < second.index("2")
+
+
+def test_a_miniapp_without_pilots_wants_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sized, "pilots", lambda self: ())
+    with pytest.raises(DescriptionError, match="--pilot: this mini-app has no pilot of its own"):
+        needs.pilots_of(Sized(Sizes()), ())

@@ -10,7 +10,7 @@ import pytest
 
 from pilot.service.origin import checker
 from pilot.service.origin.checker import Checker
-from pilot.service.origin.checking import Facts, Fault, Question
+from pilot.service.origin.checking import Facts, Fault, Question, check
 from pilot.service.origin.codes import OriginError
 
 
@@ -155,3 +155,15 @@ def test_answers_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None
         assert len(double.calls) == calls + 1
 
     asyncio.run(scenario())
+
+
+def test_a_bit_that_is_set_and_not_measured_is_left_out() -> None:
+    begin = "QINIT 2\nCREG 2\nc[0]=1\nQIF c[0]\nX q[1]\nENDQIF\nMEASURE q[1],c[1]"
+    reads = "\nc[0]=!c[1]"
+    sets = "\nMEASURE q[0],c[0]\nc[0]=0"
+    good, *bad = check([Question(text=text, type=0) for text in (begin, begin + reads, begin + sets)])
+    assert isinstance(good, Facts) and good.bits == (1,) and "c[0]" not in good.text
+    assert [(one.code, one.message[:21]) for one in bad if isinstance(one, Fault)] == [
+        (19, "QProg: c[1] is measur"),
+        (19, "QProg: c[0] is measur"),
+    ]

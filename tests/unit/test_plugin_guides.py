@@ -11,7 +11,7 @@ import pytest
 
 from pilot import registry
 from pilot.cli import run
-from pilot.interfaces import QPU, Policy
+from pilot.interfaces import QPU, Launcher, Policy
 from pilot.resources import ANY_QPU, CircuitFacts, QPUInfo, Resources
 from pilot.testing import World
 from pilot.testing.policies import SMALL
@@ -63,9 +63,17 @@ def raised(call: Callable[[], Any]) -> Callable[[], str]:
     return text
 
 
+def made_of(plugin: Any) -> Any:
+    """As `registry.made`, of a launcher that is called "mine"."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "load", lambda group, name: plugin)
+        return registry.made("pilot.launchers", "mine", Launcher)
+
+
 #: The guide, and what makes the mistake.
 MISTAKES: dict[str, tuple[str, Callable[[], str]]] = {
     "not installed": ("index", raised(lambda: registry.load("pilot.launchers", "mine"))),
+    "not whole": ("index", raised(lambda: made_of(Launcher))),
     "no such engine": ("engine", raised(lambda: registry.load("pilot.engines", "mine"))),
     "no such kind": ("kind", raised(lambda: registry.load("pilot.kinds", "mine"))),
     "no such mini-app": ("miniapp", raised(lambda: run.run_miniapp(None, "mine", []))),  # type: ignore[arg-type]

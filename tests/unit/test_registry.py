@@ -9,7 +9,8 @@ import pytest
 from pilot_plugins.launchers.local import LocalLauncher
 
 from pilot import registry
-from pilot.errors import PluginError
+from pilot.errors import DescriptionError, PluginError
+from pilot.interfaces import Launcher
 from pilot.scheduling.policies import Balanced
 
 
@@ -64,6 +65,27 @@ def test_broken_plugin_names_its_cause() -> None:
     with pytest.raises(PluginError, match="the engine 'broken' cannot be loaded: AttributeError") as caught:
         registry.load("pilot.engines", "broken")
     assert isinstance(caught.value.__cause__, AttributeError)
+
+
+def refuses() -> None:
+    raise DescriptionError("address: 'x' is not valid")
+
+
+@pytest.mark.parametrize(
+    "plugin, error, words",
+    [
+        (lambda: {}["key"], PluginError, "the launcher 'mine' cannot be made: KeyError: 'key'"),
+        (Launcher, PluginError, "the launcher 'mine' cannot be made: TypeError: Can't instantiate"),
+        (lambda: 5, PluginError, "the launcher 'mine' is not a pilot.interfaces.Launcher: it is 5"),
+        (refuses, DescriptionError, "address: 'x' is not valid"),
+    ],
+)
+def test_a_plugin_that_makes_nothing_of_use_is_named(
+    monkeypatch: pytest.MonkeyPatch, plugin: Any, error: type[Exception], words: str
+) -> None:
+    monkeypatch.setattr(registry, "load", lambda group, name: plugin)
+    with pytest.raises(error, match=words):
+        registry.made("pilot.launchers", "mine", Launcher)
 
 
 @pytest.mark.usefixtures("group")

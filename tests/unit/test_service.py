@@ -61,6 +61,8 @@ from pilot.service.store_lock import StoreLock
         ("[[pilots]]\nqpus = ['fakee:x']", r"no QPU 'fakee'"),
         ("[[autoscale]]\nmaximum = 2", r"\[autoscale\]: .*pilot"),
         ("[[autoscale]]\nmaximum = 0\n[autoscale.pilot]", "Autoscale.maximum: 0"),
+        ("[origin]\nchips = { 72 = 'fake:manil' }", r"chips 72: 'fake:manil' .* no simulator \(did you mean"),
+        ("[origin]\nchips = { 9 = 'aer' }\n[[pilots]]\nqpus = ['aer']", "chips 9: 'aer' .* there are: none"),
         ("[functions]\nf = 'os'", "package.module:function"),
         ("[functions]\nf = 'os:nonesuch'", "cannot be imported"),
         ("[functions]\nf = 'os:sep'", "a callable"),

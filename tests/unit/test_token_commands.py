@@ -1,4 +1,4 @@
-"""`pilot token`, and the tokens that `--server` is used with, in this process."""
+"""`pilot serve --check`, `pilot token`, and the tokens that `--server` is used with, in this process."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ def test_days_that_have_no_date(days: str, tmp_path: Path, capsys: pytest.Captur
     assert f"--days: {days} is not valid; expected a number above 0, at most 36500" in capsys.readouterr().err.replace(
         "e+", "e"
     )
+
+
+def test_a_policy_is_checked_wherever_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["serve", "--check", "--policy", "fcfss"], ["simulate", "--jobs", "1", "--policy", "fcfss"]):
+        assert cli.main(words) == 2
+        assert "no policy 'fcfss' (did you mean 'fcfs'?)" in capsys.readouterr().err
 
 
 def test_a_store_without_tokens_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

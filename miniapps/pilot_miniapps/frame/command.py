@@ -10,10 +10,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from pilot import PilotDescription
+from pilot import DescriptionError, PilotDescription, PluginError
 from pilot.interfaces.miniapps import RunRequest
 from pilot_miniapps.frame import execution, needs, report, scaling
-from pilot_miniapps.frame.folder import beginning, opened
+from pilot_miniapps.frame.folder import abandoned, beginning, opened
 from pilot_miniapps.frame.host import versions
 from pilot_miniapps.frame.progress import say
 
@@ -50,7 +50,9 @@ def _run(app: MiniApp, request: RunRequest, pilots: Sequence[PilotDescription]) 
         if request.scaling:
             return scaling.scale(app, request, pilots)
         return execution.execute(app, request.output, pilots, resume=request.resume, name=request.name)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, DescriptionError | PluginError) and not request.resume and abandoned(request.output):
+            raise
         say(f"what is done is kept; to continue: {_to_resume(request)}")
         raise
 
@@ -100,4 +102,4 @@ def _show_plan(app: MiniApp, request: RunRequest, pilots: Sequence[PilotDescript
 def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " ".join(map(str, value))
-    return report.number(value) if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -15,6 +15,7 @@ from pilot import (
     PilotError,
     PilotManager,
     PilotState,
+    PluginError,
     SessionError,
     TaskDescription,
     TaskState,
@@ -56,6 +57,7 @@ def execute(
     Raises:
         SessionError: the folder holds a session, and it is not to be resumed.
         PilotFailed: a pilot does not start.
+        PluginError: the mini-app's work returns no `Outcome`.
     """
     wanted = named(pilots)
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,9 @@ def execute(
         spans.add(its)  # what their workers import belongs to the start of the pilots
         run.seconds["pilots"] = time.perf_counter() - begun
         with run.part("work"):
-            outcome = app.work(run)
+            outcome: Any = app.work(run)
+        if not isinstance(outcome, Outcome):
+            raise PluginError(f"{type(app).__name__}.work returned {outcome!r:.80}; expected an Outcome")
         tasks = [task for task in manager.tasks.values() if task.name != WARM_UP]
         rows = [metrics.row(task) for task in tasks]
         spans.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -96,6 +97,14 @@ def opened(path: Path, begun: Beginning, *, resume: bool) -> Iterator[None]:
             _check_new(path)
             write_atomically(path / "run.json", msgspec.json.format(msgspec.json.encode(begun)))
         yield
+
+
+def abandoned(path: Path) -> bool:
+    """Remove what was begun with, where no pilot has been warm yet: there is nothing to continue. False: it was."""
+    if not {one.name for one in path.iterdir()} <= {"run.json", "session", ".lock"}:
+        return False
+    shutil.rmtree(path)
+    return True
 
 
 def _take(lock: Any, path: Path) -> None:

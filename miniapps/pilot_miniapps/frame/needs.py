@@ -20,7 +20,7 @@ def pilots_of(app: MiniApp, given: Sequence[PilotDescription]) -> list[PilotDesc
     """The pilots that were given, or the mini-app's own, each with a name.
 
     Raises:
-        DescriptionError: one has no number of cores, or the name of another one.
+        DescriptionError: one has no number of cores, or the name of another one; or there is none.
     """
     found: list[PilotDescription] = []
     for one in given or app.pilots():
@@ -28,6 +28,8 @@ def pilots_of(app: MiniApp, given: Sequence[PilotDescription]) -> list[PilotDesc
         if wanted.cores_per_node is None and not is_here(wanted):
             raise wanted.wrong("cores_per_node", "a number of cores: it fixes how many tasks run at a time")
         found.append(wanted)
+    if not found:
+        raise DescriptionError("--pilot: this mini-app has no pilot of its own; give one, such as --pilot process:2")
     return named(found)
 
 

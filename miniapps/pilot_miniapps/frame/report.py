@@ -132,8 +132,9 @@ def _figure(figure: Mapping[str, Any]) -> tuple[str, str]:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table()
-    for column in rows[0]:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    for column in columns:
         table.add_column(str(column).replace("_", " "), justify="right", overflow="fold")
     for row in rows:
-        table.add_row(*(number(value) for value in row.values()))
+        table.add_row(*(number(row.get(column)) for column in columns))
     return table

@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be chosen."""
 
     qubits: Annotated[
-        tuple[Size, ...], msgspec.Meta(min_length=1, description="sizes of the circuit; give it again for another")
+        tuple[Size, ...], msgspec.Meta(min_length=1, description="sizes of the circuit, one after another")
     ] = (16, 18, 20, 22, 24)
     ranks: Annotated[
         int, msgspec.Meta(ge=1, le=4096, description="MPI ranks of the distributed state vector: a power of two")

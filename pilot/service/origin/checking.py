@@ -100,9 +100,10 @@ def _checked(question: Question) -> Facts | Fault:
         return Fault(int(ErrorCode.BACKEND), f"QProg: {error}")
 
 
-def _facts(question: Question, circuit: QuantumCircuit) -> Facts:
+def _facts(question: Question, given: QuantumCircuit) -> Facts:
     from pilot.quantum.needs import on_devices
 
+    circuit = _without_settings(given)
     used = sorted({circuit.find_bit(qubit).index for entry in circuit.data for qubit in entry.qubits})
     if not used:
         raise OriginError("QProg: no gate in it; expected at least one", code=ErrorCode.EMPTY_PROGRAM)
@@ -131,8 +132,29 @@ def _facts(question: Question, circuit: QuantumCircuit) -> Facts:
         bits=bits,
         measured=measured,
         ideal=_ideal(circuit, used, measured) if is_tomography else (),
-        text="" if running is circuit else _text_of(running),
+        text="" if running is given else _text_of(running),
     )
+
+
+def _without_settings(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit without what sets bits that nothing is measured into: a chip cannot, and results do not have them."""
+    from qiskit.circuit.classical.expr import iter_vars
+
+    measured = {bit for entry in circuit.data if entry.name == "measure" for bit in entry.clbits}
+    settings = [entry.operation for entry in circuit.data if entry.name == "store"]
+    for one in settings:
+        used = {variable.var for side in (one.lvalue, one.rvalue) for variable in iter_vars(side)}
+        if both := used & measured:
+            bit = min(circuit.find_bit(bit).index for bit in both)
+            message = f"QProg: c[{bit}] is measured, and set or read by an assignment; expected gates and measurements"
+            raise OriginError(message, code=ErrorCode.CHIP_PROGRAM)
+    if not settings:
+        return circuit
+    bare = circuit.copy_empty_like()
+    for entry in circuit.data:
+        if entry.name != "store":
+            bare.append(entry, copy=False)
+    return bare
 
 
 def _measurements(question: Question, circuit: QuantumCircuit) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -35,6 +35,11 @@ def _done(obj: Any) -> dict[str, Any]:
 async def _user(request: Request) -> User:
     given = request.headers.get("authorization", "")
     token = next((given.removeprefix(one).strip() for one in _SCHEMES if given.startswith(one)), "")
+    if not token:
+        message = (
+            "Authorization: no token; expected the header 'Authorization: oqcs_auth=TOKEN', with one of this service"
+        )
+        raise OriginError(message, code=ErrorCode.JSON_FIELD)
     return await gateway_of(request).user(token)
 
 

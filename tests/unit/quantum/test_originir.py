@@ -172,7 +172,7 @@ WRONG = [
     ("QINIT 2\nCONTROL q[0]\nX q[0]\nENDCONTROL", 2, 9, "itself"),
     ("QINIT 3\nCONTROL q[0]\nX q[1]\nENDCONTROL q[2]", 4, 12, "the same qubits"),
     ("QINIT 2\nCREG 1\nDAGGER\nMEASURE q[0],c[0]\nENDDAGGER", 4, 1, "gates only"),
-    ("QINIT 2\nCONTROL q[1]\nBARRIER q[0]\nENDCONTROL", 3, 1, "gates only"),
+    ("QINIT 2\nCONTROL q[1]\nRESET q[0]\nENDCONTROL", 3, 1, "gates only"),
     ("QINIT 2\nCREG 1\nMEASURE q[0],c[1]", 3, 14, "c[0] to c[0]"),
     ("QINIT 2\nCREG 1\nMEASURE q,c", 3, 1, "one size"),
     ("QINIT 2\nCREG 1\nMEASURE q[0]", 3, 13, "','"),
@@ -303,3 +303,20 @@ def test_an_echo_may_have_a_parameter(line):
 def test_an_echo_has_one_parameter_at_most():
     with pytest.raises(ProgramError, match="line 2, column 1: ECHO has 1 qubit and 2 parameters"):
         loads("QINIT 1\nECHO q[0],(0.5,0.5)")
+
+
+def test_barriers_stand_in_blocks_as_they_are():
+    inside = loads("QINIT 3\nCONTROL q[2]\nDAGGER\nH q[0]\nBARRIER q\nS q[1]\nENDDAGGER\nENDCONTROL")
+    assert [entry.operation.name for entry in inside.data] == ["csdg", "barrier", "ch"]
+    assert loads("QINIT 2\nBARRIER q,q[0]").data[0].operation.num_qubits == 2
+
+
+def test_a_gate_on_a_wide_register_counts_once_for_each_qubit():
+    assert loads("QINIT 3000\nH q").size() == 3000
+
+
+@pytest.mark.parametrize("word, ours", [("CX", "CNOT"), ("ccx", "TOFFOLI"), ("sdg", "S q[...] dagger")])
+def test_the_names_of_other_languages_lead_to_ours(word, ours):
+    with pytest.raises(ProgramError) as caught:
+        loads(f"QINIT 3\n{word} q[0],q[1],q[2]")
+    assert str(caught.value).endswith(f"expected {ours}")

@@ -10,8 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from qiskit.circuit import QuantumCircuit
-from qiskit.circuit.library import MCPhaseGate, PhaseGate
+from qiskit.circuit import QuantumCircuit, library
 
 from pilot.quantum.programs.definitions import inverse_of
 from pilot.quantum.programs.originir import gates
@@ -48,8 +47,9 @@ if TYPE_CHECKING:
 MAX_GATES = 1_000_000
 #: Rounds of a loop that counts.
 MAX_ROUNDS = 10_000
-#: Gates in order, each with its qubits' numbers, and a global phase.
-_Steps = tuple[list[tuple["Gate", list[int]]], float]
+#: Gates and barriers in order, each with its qubits' numbers, and a global phase.
+_Step = tuple["Gate | library.Barrier", list[int]]
+_Steps = tuple[list[_Step], float]
 
 
 def loads(text: str) -> QuantumCircuit:
@@ -77,12 +77,10 @@ class _Builder(Values):
             match statement:
                 case Apply() if self._is_subroutine(statement):
                     self._call(statement)
-                case Apply() | Dagger() | Control():
+                case Apply() | Dagger() | Control() | Barrier():
                     self._append(*self._steps(statement))
                 case Measure():
                     self._measure(statement)
-                case Barrier():
-                    self._circuit.barrier([each for qubit in statement.qubits for each in self._numbers(qubit)])
                 case Reset():
                     for number in self._numbers(statement.qubit):
                         self._circuit.reset(number)
@@ -93,7 +91,7 @@ class _Builder(Values):
                 case While():
                     self._loop(statement)
 
-    def _append(self, steps: list[tuple[Gate, list[int]]], phase: float) -> None:
+    def _append(self, steps: list[_Step], phase: float) -> None:
         for gate, numbers in steps:
             self._circuit.append(gate, numbers, copy=False)
         if phase:
@@ -102,10 +100,13 @@ class _Builder(Values):
     # gates
 
     def _steps(self, statement: Statement) -> _Steps:
-        """The gates of a statement that is unitary."""
+        """The gates of a statement that is unitary; a barrier stands among them as it is."""
         match statement:
             case Apply():
                 return self._applied(statement)
+            case Barrier():
+                numbers = list(dict.fromkeys(each for qubit in statement.qubits for each in self._numbers(qubit)))
+                return [(library.Barrier(len(numbers)), numbers)], 0.0
             case Dagger():
                 return _inverse(self._all_steps(statement.body))
             case Control():
@@ -115,7 +116,7 @@ class _Builder(Values):
         raise error_at(statement.place, f"{what} cannot be inverted or controlled", "gates only")
 
     def _all_steps(self, statements: Sequence[Statement]) -> _Steps:
-        steps: list[tuple[Gate, list[int]]] = []
+        steps: list[_Step] = []
         phase = 0.0
         for statement in statements:
             more, angle = self._steps(statement)
@@ -130,8 +131,8 @@ class _Builder(Values):
         more = gate.num_optional if gate else 0
         self._count(statement, wanted, more)
         angles = [self._number(each, "an angle") for each in statement.parameters]
-        steps: list[tuple[Gate, list[int]]] = []
-        phase = 0.0
+        steps: list[_Step] = []
+        phase, spent = 0.0, 0
         for numbers in self._broadcast(statement):
             if gate:
                 parts = gate.parts(*angles)
@@ -142,7 +143,8 @@ class _Builder(Values):
                     inner, angle = self._all_steps(definition.body)
                 steps += inner
                 phase += angle
-            self._spend(statement.place, len(steps))
+            self._spend(statement.place, len(steps) - spent)
+            spent = len(steps)
         result = _inverse((steps, phase)) if statement.dagger else (steps, phase)
         if statement.controls:
             controls = [self._one(qubit) for qubit in statement.controls]
@@ -175,16 +177,19 @@ class _Builder(Values):
 
     def _controlled(self, steps: _Steps, controls: list[int], qubits: Sequence[Qubit]) -> _Steps:
         self._distinct(controls, qubits)
-        controlled: list[tuple[Gate, list[int]]] = []
+        controlled: list[_Step] = []
         for gate, numbers in steps[0]:
+            if isinstance(gate, library.Barrier):
+                controlled.append((gate, numbers))
+                continue
             for control, qubit in zip(controls, qubits, strict=True):
                 if control in numbers:
                     wrong(qubit.place, f"q[{control}] controls a gate on itself", "a qubit that no gate inside acts on")
             controlled.append((gate.control(len(controls), annotated=False), controls + numbers))
         if steps[1] and len(controls) == 1:
-            controlled.append((PhaseGate(steps[1]), controls))
+            controlled.append((library.PhaseGate(steps[1]), controls))
         elif steps[1]:
-            controlled.append((MCPhaseGate(steps[1], len(controls) - 1), controls))
+            controlled.append((library.MCPhaseGate(steps[1], len(controls) - 1), controls))
         return controlled, 0.0
 
     # definitions

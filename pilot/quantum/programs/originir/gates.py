@@ -133,6 +133,20 @@ GATES: dict[str, OriginGate] = {
 
 #: Names that are written with small letters.
 SPELLINGS = {"RPhi": "RPHI", "RPhi90": "RPHI90", "RPhi180": "RPHI180"}
+#: What OriginIR has for a gate that other languages call so.
+ELSEWHERE = {
+    "CX": "CNOT",
+    "CCX": "TOFFOLI",
+    "CY": "Y q[...] controlled_by (q[...])",
+    "CH": "H q[...] controlled_by (q[...])",
+    "SDG": "S q[...] dagger",
+    "TDG": "T q[...] dagger",
+    "SXDG": "SX q[...] dagger",
+    "ID": "I",
+    "U": "U3",
+    "CU1": "CR",
+    "CPHASE": "CR",
+}
 
 
 def find(name: str) -> OriginGate | None:

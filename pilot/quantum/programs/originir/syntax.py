@@ -279,8 +279,10 @@ class _Reader:
         return statement
 
     def _unknown(self, token: Token) -> NoReturn:
+        word = token.text.upper()
         known = [*gates.GATES, *self._definitions, *KEYWORDS]
-        wrong(token.place, f"{token.text!r} is no gate", nearest(token.text.upper(), known) or "a gate or a keyword")
+        expected = gates.ELSEWHERE.get(word) or nearest(word, known) or "a gate or a keyword"
+        wrong(token.place, f"{token.text!r} is no gate", expected)
 
 
 def _spelled(qubit: Qubit) -> str:
