@@ -237,7 +237,9 @@ def test_settings_of_policies_are_checked() -> None:
         ("formula", {"c": 1.5}, "c: 1.5 is not valid; expected a number from 0 to 1"),
         ("formula", {"beta": "x"}, "beta: 'x' is not valid"),
         ("least-wait", {"moves": 1}, "moves: 1 is not valid; expected True or False"),
-        ("tradeoff", {"price": -1}, "price: -1 is not valid; expected a number of at least 0"),
+        ("tradeoff", {"price": -1}, "price: -1 is not valid; expected a finite number of at least 0"),
+        ("tradeoff", {"price": float("inf")}, "price: inf is not valid; expected a finite number of at least 0"),
+        ("least-wait", {"moves": True, "every": 0}, "every: 0 is not valid; expected a finite number of at least 0.1"),
         ("fair-share", {"half_life": 0}, "half_life: 0 is not valid; expected a number above 0"),
         ("hrrn", {"unknown": float("nan")}, "unknown: nan is not valid"),
     ):
