@@ -115,11 +115,11 @@ def grouped(bundling: Bundling | None, qpu: str, tasks: list[int], job: Callable
 
 def together(qpu: str, tasks: Tasks, begins: float, job: Callable[[int], Job]) -> list[Ran]:
     """How these tasks run at the same time on a QPU: as long as the longest, each with a part of the QPU."""
-    kinds = [job(task).kind for task, _ in tasks]
-    ends = begins + max(kind.seconds[qpu] for kind in kinds)
+    its = [job(task) for task, _ in tasks]
+    ends = begins + max(one.kind.seconds[qpu] if one.seconds is None else one.seconds for one in its)
     return [
-        Ran(task, begins, ends, kind.fidelity[qpu] * relative, 1.0 / len(tasks))
-        for (task, relative), kind in zip(tasks, kinds, strict=True)
+        Ran(task, begins, ends, one.kind.fidelity[qpu] * relative, 1.0 / len(tasks))
+        for (task, relative), one in zip(tasks, its, strict=True)
     ]
 
 
