@@ -140,7 +140,7 @@ def test_times_of_a_trace_may_have_an_offset(tmp_path: Path) -> None:
 def test_a_line_that_is_no_job(times: str, tmp_path: Path) -> None:
     file = tmp_path / "log.swf"
     file.write_text(f"1 {times} 1 -1 -1 1" + 10 * " -1" + "\n")
-    with pytest.raises(DescriptionError, match="line 1 of .* expected 18 numbers, with seconds of at most 1e\\+08"):
+    with pytest.raises(DescriptionError, match=r"line 1 of .* expected 18 numbers, with seconds of at most 1e\+08"):
         swf.read(file)
 
 
