@@ -34,7 +34,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--optimization-level", type=int, default=2, choices=range(4), help="of the compiler (default: 2)"
     )
-    parser.add_argument("--prices", metavar="FILE", help="TOML file with the prices of the QPUs")
+    parser.add_argument(
+        "--prices", metavar="FILE", help="TOML file with the prices of the QPUs (default: $QUANTUM_PILOT_PRICES)"
+    )
 
 
 def show(options: argparse.Namespace) -> int:
@@ -55,7 +57,7 @@ def show(options: argparse.Namespace) -> int:
     if options.shots < 1:
         raise DescriptionError(f"qpus: --shots {options.shots} is not valid; expected at least 1", field="shots")
     circuit = _circuit(options.estimate)
-    prices = PriceTable.from_toml(options.prices) if options.prices else None
+    prices = PriceTable.from_toml(options.prices) if options.prices else PriceTable.of_user()
     estimator = Estimator(prices)
     found: list[tuple[QPUInfo, QPUEstimate]] = []
     problems: dict[str, str] = {}

@@ -72,7 +72,7 @@ def simulate(options: argparse.Namespace) -> int:
     seconds = time.process_time() - began
     figures = {
         **log.summary(),
-        "us_per_job": 1e6 * seconds / len(log.submitted_at),
+        "us_per_job": 1e6 * seconds / max(1, len(log.submitted_at)),
         "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "sha256": log.sha256(),
     }

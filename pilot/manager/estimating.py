@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pilot import registry
-from pilot.errors import PluginError
+from pilot.errors import PluginError, SessionError
 from pilot.interfaces import TaskEstimator
 from pilot.manager.handles import Task, entry_of
 from pilot.manager.journal import EstimateRow, pack_estimates
@@ -167,6 +167,8 @@ class Estimating:
             final = how is _Reported.ALL and asked.infos is None
             work, args = asked.estimator.work(asked.sample, asked.wanted, infos, final=final)
             self._send(asked, work, args)
+        except SessionError:  # the manager is closing: what waits for it is cancelled
+            return
         except Exception as error:  # its circuits fail with it; those that were estimated before keep what is known
             log.exception("%s (task %d) cannot be made", asked.gate.name, asked.gate.id)
             if asked.infos is None:

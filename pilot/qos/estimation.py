@@ -11,6 +11,7 @@ from pilot.errors import DescriptionError, PilotError, QPUError
 from pilot.interfaces import TaskEstimator, WorkFunction
 from pilot.qos.estimator import Estimator
 from pilot.qos.predictor import Prediction, Predictor, lasting
+from pilot.qos.prices import PriceTable
 from pilot.quantum.packing import pack, unpack
 
 if TYPE_CHECKING:
@@ -75,10 +76,14 @@ class CircuitPrediction(WorkFunction):
 
 
 class CircuitEstimator(TaskEstimator):
-    """Estimates circuits for a manager. Run times are learned from the tasks of its session."""
+    """Estimates circuits for a manager. Run times are learned from the tasks of its session, prices are the user's.
+
+    Raises:
+        DescriptionError: the file with the prices cannot be read, or is not valid.
+    """
 
     def __init__(self) -> None:
-        self._estimator = Estimator()
+        self._estimator = Estimator(PriceTable.of_user())
 
     def work(
         self, sample: Any, wanted: TaskDescription, infos: Sequence[QPUInfo], *, final: bool

@@ -19,6 +19,8 @@ RATE_SECONDS = 1800.0
 SOLVE_SECONDS, MOST_KINDS = 300.0, 200
 #: The loss on a QPU that does not fit.
 UNFIT = 1e3
+#: Seconds that it costs to send a task to a QPU that does not fit.
+NOWHERE = 1e12
 
 
 class DualPrices(QPUPolicy):
@@ -38,7 +40,7 @@ class DualPrices(QPUPolicy):
 
         Args:
             price: seconds that a task waits rather than lose 1 % of the best fidelity.
-            utilization: of each QPU at most, in the program; above 0 and at most 1.
+            utilization: of each QPU at most, in the program; from 0.01 to 2.
             moving: as of `QPUPolicy`.
         """
         super().__init__(**moving)
@@ -160,7 +162,7 @@ class Matching(PricedPolicy):
         return score
 
     def assign(self, queue: Sequence[QueuedTask], table: QPUTable, now: float) -> Sequence[int]:
-        if len(queue) == 1:
+        if len(queue) == 1 or (table.place >= 0).any():  # those that have a place move one by one
             return super().assign(queue, table, now)
         return match(table, self._price).tolist()  # type: ignore[no-any-return]
 
@@ -173,15 +175,20 @@ def match(table: QPUTable, price: float) -> NDArray[np.intp]:
         price: seconds that a loss of 1 % of the best fidelity is worth.
     """
     tasks, qpus = table.fits.shape
-    loss = np.array([losses(table, at) for at in range(tasks)])
-    seconds = np.nan_to_num(table.seconds)
-    own = table.wait + price * loss
-    # a QPU has no more tasks than it would take longer for than all others for all tasks
-    places = min(tasks, max(4, int(np.ceil(6.0 * tasks / qpus))))
-    costs = own[:, :, np.newaxis] + seconds[:, :, np.newaxis] * np.arange(1, places + 1)
-    costs[~table.fits] = 1e12
-    rows, columns = linear_sum_assignment(costs.reshape(tasks, qpus * places))
     found = np.full(tasks, -1)
-    found[rows] = columns // places
-    found[~table.fits.any(axis=1)] = -1
+    able = np.flatnonzero(table.fits.any(axis=1))
+    loss = np.array([losses(table, at) for at in able]).reshape(len(able), qpus)
+    own = np.where(table.fits[able], table.wait[able] + price * loss, NOWHERE)
+    seconds = np.nan_to_num(table.seconds[able])
+    places = np.full(qpus, min(len(able), max(4, int(np.ceil(6.0 * len(able) / qpus)))))
+    while len(able):
+        column = np.repeat(np.arange(qpus), places)
+        turn = np.concatenate([np.arange(1, count + 1) for count in places])
+        _, chosen = linear_sum_assignment(own[:, column] + seconds[:, column] * turn)
+        found[able] = column[chosen]
+        # a place that stays free shows that no more of them are needed
+        full = (np.bincount(found[able], minlength=qpus) == places) & (places < len(able))
+        if not full.any():
+            break
+        places[full] = np.minimum(2 * places[full], len(able))
     return found

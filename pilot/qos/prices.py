@@ -11,6 +11,9 @@ import msgspec
 from pilot.errors import DescriptionError
 from pilot.toml_files import read_toml
 
+#: The environment variable that names the file with a user's prices.
+VARIABLE = "QUANTUM_PILOT_PRICES"
+
 Amount = Annotated[float, msgspec.Meta(ge=0, description="an amount of money, at least 0")]
 
 
@@ -64,6 +67,16 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             DescriptionError: it cannot be read, or a key or value is not valid.
         """
         return cls.build(read_toml(path), os.fspath(path))
+
+    @classmethod
+    def of_user(cls) -> PriceTable | None:
+        """That in the file that ``QUANTUM_PILOT_PRICES`` names; None: it names none.
+
+        Raises:
+            DescriptionError: as `from_toml`.
+        """
+        path = os.environ.get(VARIABLE)
+        return cls.from_toml(path) if path else None
 
     @classmethod
     def build(cls, data: dict[str, Any], where: str = "prices") -> PriceTable:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pilot.manager.handles import Task
     from pilot.manager.manager import PilotManager
 
+#: Seconds after the end of a task by which its events have come.
+EVENT_SECONDS = 1.0
 _STAGES = {
     TaskState.BOUND: Stage.SCHEDULED,
     TaskState.RUNNING: Stage.RUNNING,
@@ -56,7 +58,7 @@ class QOS:
     def __init__(self, manager: PilotManager) -> None:
         """Make it, for a manager that is open."""
         self._manager = manager
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._ids = itertools.count(1)
         self._qernels: dict[int, Qernel] = {}
         self._tasks: dict[int, Task[Any]] = {}
@@ -120,7 +122,11 @@ class QOS:
         task = self._tasks[self._check(job)]
         with self._lock:
             progress = self._progress[job]
+            if task.done():  # its last events come a moment later
+                self._lock.wait_for(lambda: not NEXT[progress.stage], timeout=EVENT_SECONDS)
             stage, seconds = progress.stage, progress.seconds(time.time())
+        if task.done() and NEXT[stage]:
+            stage = _STAGES[task.state]
         return Status(stage, task.estimates, task.info.qpu, seconds, self._manager.explain(task))
 
     def backends(self) -> list[str]:
@@ -171,6 +177,7 @@ class QOS:
             for event in events:
                 if isinstance(event, TaskChanged | TaskEnded) and (job := self._jobs.get(event.task)) is not None:
                     self._note(job, event)
+            self._lock.notify_all()
 
     def _note(self, job: int, event: TaskChanged | TaskEnded) -> None:
         task, progress = self._tasks[job], self._progress[job]

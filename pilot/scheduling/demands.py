@@ -88,6 +88,8 @@ def _offers(
         )
         known = (("fidelity", fidelity, ".4f", ""), ("over after", over, ".1f", " s"), ("cost", cost, ".3g", ""))
         told = ", ".join(f"{what} {value:{form}}{unit}" for what, value, form, unit in known if not isnan(value))
+        if terms.max_cost is not None and isnan(cost):
+            told += "; its cost is not known: name a file with prices in QUANTUM_PILOT_PRICES"
         yield meets, (np.nan_to_num(fidelity), -np.nan_to_num(over)), f"{_name(column)} ({told})"
 
 

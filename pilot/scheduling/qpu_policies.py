@@ -16,6 +16,8 @@ from pilot.interfaces import Policy, QPUTable, QueuedTask
 LEAST_SHARE = 0.01
 #: Seconds: waits that differ by less are equal.
 SHORTEST = 1e-6
+#: Seconds between two looks at tasks that wait, at least.
+LEAST_EVERY = 0.1
 
 
 class QPUPolicy(Policy):
@@ -32,13 +34,13 @@ class QPUPolicy(Policy):
 
         Args:
             moves: True: tasks move while they wait.
-            every: seconds between two looks at those that wait.
+            every: seconds between two looks at those that wait; at least 0.1.
             gain: the part of the rest of its wait that a task must be expected to wait elsewhere at most.
             penalty: seconds by which it must be less than that.
         """
         if not isinstance(moves, bool):
             raise ValueError(f"moves: {moves!r} is not valid; expected True or False")
-        self.reassign_seconds = number("every", every, 0.0) if moves else None
+        self.reassign_seconds = number("every", every, LEAST_EVERY) if moves else None
         self._gain, self._penalty = number("gain", gain, 0.0, 1.0), number("penalty", penalty, 0.0)
 
     @abstractmethod
@@ -127,9 +129,9 @@ class Formula(QPUPolicy):
         fidelity, anchor = known_fidelity(table, at)
         time = wait + table.seconds[at]
         time += age
-        here = time[anchor]
-        if not here > 0.0:
-            time, here = np.nan_to_num(wait + age), max(float(wait[anchor] + age), 1e-9)
+        if isnan(time.dot(time)) and np.isnan(time[table.fits[at]]).any():
+            time = wait + age  # how long it runs is not known of all QPUs
+        here = max(float(time[anchor]), 1e-9)
         best = fidelity[anchor]
         score: NDArray[np.float64] = time * ((1.0 - self._c) / here)
         if best > 0.0:
@@ -184,14 +186,14 @@ def known_fidelity(table: QPUTable, at: int) -> tuple[NDArray[np.float64], int]:
 
 
 def number(name: str, given: Any, least: float = -np.inf, most: float = np.inf) -> float:
-    """A setting that is a number within bounds.
+    """A setting that is a finite number within bounds.
 
     Raises:
         ValueError: it is not.
     """
-    if isinstance(given, bool) or not isinstance(given, int | float) or not least <= given <= most:
-        bounds = (
-            "" if least == -np.inf else f" of at least {least:g}" if most == np.inf else f" from {least:g} to {most:g}"
-        )
-        raise ValueError(f"{name}: {given!r} is not valid; expected a number{bounds}")
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not is_number or not np.isfinite(given) or not least <= given <= most:
+        bounds = "" if least == -np.inf else f" of at least {least:g}"
+        expected = f"a finite number{bounds}" if most == np.inf else f"a number from {least:g} to {most:g}"
+        raise ValueError(f"{name}: {given!r} is not valid; expected {expected}")
     return float(given)

@@ -37,7 +37,7 @@ def qos(session: tuple[PilotManager, Path]) -> QOS:
     return QOS(session[0])
 
 
-def test_the_five_calls(qos: QOS, eventually: Callable[..., Any]) -> None:
+def test_the_five_calls(qos: QOS) -> None:
     """Jobs that are submitted before any QPU has reported wait for their estimates."""
     job = qos.run(circuit("ghz", 4), 500, min_fidelity=0.2)
     other = qos.run(circuit("w", 3), 500, parents=[job], key="once")  # it waits for the journal, too
@@ -45,8 +45,8 @@ def test_the_five_calls(qos: QOS, eventually: Callable[..., Any]) -> None:
     assert qos.status(job).stage is Stage.SUBMITTED
     counts = qos.results(job, timeout=120).get_counts()
     assert sum(counts.values()) == 500 and counts["0000"] + counts["1111"] > 300
-    eventually(lambda: qos.status(job).stage is Stage.DONE)
     status = qos.status(job)
+    assert status.stage is Stage.DONE
     assert {one.qpu for one in status.estimates} == set(QPUS) and status.qpu in QPUS
     assert list(status.seconds)[:3] == [Stage.SUBMITTED, Stage.ESTIMATED, Stage.SCHEDULED]
     assert all((one.fidelity or 0) > 0.5 and one.seconds is not None for one in status.estimates)
@@ -55,7 +55,7 @@ def test_the_five_calls(qos: QOS, eventually: Callable[..., Any]) -> None:
     assert qos.qernel(job).circuit == circuit("ghz", 4)
     with pytest.raises(QPUError, match="the best offer is 0"):
         qos.results(hopeless)
-    eventually(lambda: qos.status(hopeless).stage is Stage.FAILED)
+    assert qos.status(hopeless).stage is Stage.FAILED
     assert qos.backends() == QPUS
     assert qos.backend_props("fake:belem").qubits == 5
 
@@ -149,3 +149,15 @@ def test_arguments_of_estimates_that_are_refused(
 ) -> None:
     assert main(["qpus", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_manager_that_closes_says_nothing_of_estimates_that_were_not_made(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        with PilotManager(policy="least-wait") as manager:
+            manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, qpus=QPUS))
+            manager.submit_task(TaskDescription(circuit=circuit("ghz", 3), shots=10, qpu="*")).result(120)
+            manager.submit_tasks([TaskDescription(circuit=circuit("ghz", 3), shots=10, qpu="*", min_fidelity=0)] * 3)
+            manager.close()
+    assert "Traceback" not in capfd.readouterr().err + caplog.text

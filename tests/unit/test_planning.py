@@ -33,12 +33,14 @@ def world_with(policy: str, **settings: Any) -> World:
     return world
 
 
-def circuits(world: World, count: int = 1, priority: int = 0, **demands: Any) -> list[int]:
+def circuits(
+    world: World, count: int = 1, priority: int = 0, expected: tuple[QPUEstimate, ...] = EXPECTED, **demands: Any
+) -> list[int]:
     """Tasks that are estimated before they can be placed, as those of a manager are."""
     blocker = world.submit(1, measured(0.01, 9), num_cpus=1)[0]
     terms = {"resources": Resources(num_cpus=0.0, qpu=ANY_QPU), "facts": CircuitFacts(3, 100), **demands}
     tasks = world.submit(count, measured(1.0, 8), terms=terms, needs={blocker: False}, priority=priority)
-    world.feed(events.CircuitsEstimated(dict.fromkeys(tasks, EXPECTED)))
+    world.feed(events.CircuitsEstimated(dict.fromkeys(tasks, expected)))
     world.finish([blocker], 0.01)
     return tasks
 
@@ -109,6 +111,12 @@ def test_demands(demands: dict[str, Any], where: str | None) -> None:
     assert failed.error == ErrorCode.NO_PILOT
     assert "the best offer: fake:good of a (fidelity 0.9000, over after 10.0 s, cost 5)" in failed.reason
     assert "fallback='simulator'" in failed.reason
+
+
+def test_a_bound_of_the_cost_needs_prices() -> None:
+    world = world_with("best-fidelity")
+    (task,) = circuits(world, 1, max_cost=2.0, expected=(QPUEstimate("fake:good", 0.9, 10.0),))
+    assert "its cost is not known: name a file with prices in QUANTUM_PILOT_PRICES" in world.errors[task].reason
 
 
 def test_what_no_qpu_meets_waits_for_a_calibration_or_is_simulated() -> None:
@@ -237,7 +245,9 @@ def test_settings_of_policies_are_checked() -> None:
         ("formula", {"c": 1.5}, "c: 1.5 is not valid; expected a number from 0 to 1"),
         ("formula", {"beta": "x"}, "beta: 'x' is not valid"),
         ("least-wait", {"moves": 1}, "moves: 1 is not valid; expected True or False"),
-        ("tradeoff", {"price": -1}, "price: -1 is not valid; expected a number of at least 0"),
+        ("tradeoff", {"price": -1}, "price: -1 is not valid; expected a finite number of at least 0"),
+        ("tradeoff", {"price": float("inf")}, "price: inf is not valid; expected a finite number of at least 0"),
+        ("least-wait", {"moves": True, "every": 0}, "every: 0 is not valid; expected a finite number of at least 0.1"),
         ("fair-share", {"half_life": 0}, "half_life: 0 is not valid; expected a number above 0"),
         ("hrrn", {"unknown": float("nan")}, "unknown: nan is not valid"),
     ):

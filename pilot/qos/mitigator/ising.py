@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -151,11 +150,6 @@ class Ising:
             else:
                 couplings[number[one], number[other]] = value
         return Ising(fields=tuple(fields), couplings=couplings, constant=constant)
-
-    def assignments(self, spins: tuple[int, ...]) -> list[dict[int, int]]:
-        """All values of these spins; of a symmetric problem those whose first is +1, since the others mirror them."""
-        found = [dict(zip(spins, values, strict=True)) for values in itertools.product((1, -1), repeat=len(spins))]
-        return found[: len(found) // 2] if self.is_symmetric and spins else found
 
 
 def _edges(given: Any) -> Iterable[tuple[int, int, float]] | None:

@@ -245,9 +245,10 @@ class _Search:
             return f"an overhead of {variant.overhead:.4g}, max_overhead is {options.max_overhead:g}"
         if len(variant.circuits) > options.max_circuits:
             return f"{len(variant.circuits)} circuits, max_circuits is {options.max_circuits}"
-        needed = 2 * len(variant.circuits) * len(variant.factors)
+        needed = variant.least * len(variant.circuits) * len(variant.factors)
         if needed > self._context.shots:
-            return f"it takes {needed} shots, two for each circuit that runs, and there are {self._context.shots}"
+            each = f"{variant.least} for each circuit that runs"
+            return f"it takes {needed} shots, {each}, and there are {self._context.shots}"
         return ""
 
 

@@ -10,14 +10,18 @@ from __future__ import annotations
 from math import pi
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from qiskit import QuantumCircuit
-from qiskit.circuit.library import RZGate, RZZGate
+from qiskit.circuit import Gate
+from qiskit.circuit.library import RZGate, RZZGate, XGate
+from qiskit.quantum_info import Operator
 
 from pilot.errors import DescriptionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
     from qiskit.circuit import CircuitInstruction
 
 #: Gates on one qubit that multiply by a phase, and their angles as RZ; None: it is their parameter.
@@ -31,6 +35,9 @@ _PHASES: Mapping[str, float | None] = {
     "id": 0.0,
 }
 _CONTROLLED: Mapping[str, float | None] = {"cz": pi, "cp": None, "cu1": None, "cs": pi / 2, "csdg": -pi / 2}
+
+
+_TURN = XGate().to_matrix()
 
 
 class Step(NamedTuple):
@@ -78,6 +85,43 @@ def couplings_of(circuit: QuantumCircuit) -> dict[tuple[int, int], float]:
         if step.angle is not None and len(step.qubits) == 2:
             found[step.qubits[0], step.qubits[1]] = found.get((step.qubits[0], step.qubits[1]), 0.0) + step.angle
     return found
+
+
+def is_mirrored(steps: Sequence[Step]) -> bool:
+    """True where an outcome and the one with all bits turned are equally probable: each qubit begins in an equal sum of
+    both states, pairs have phases alone, and what mixes the states of a qubit treats both alike. False also where that
+    cannot be seen gate by gate.
+
+    Args:
+        steps: from `steps_of`, each qubit measured at its end.
+    """
+    gates: dict[int, NDArray[np.complex128]] = {}
+    begun: set[int] = set()
+    measured: set[int] = set()
+
+    def is_even(qubit: int) -> bool:
+        its = gates.pop(qubit, np.eye(2))
+        mirror = its.conj().T @ _TURN @ its @ (_TURN if qubit in begun else np.eye(2))
+        size = abs(mirror[0, 0] + mirror[1, 1]) / 2 if qubit in begun else abs(mirror[0, 0])
+        begun.add(qubit)
+        return bool(np.isclose(size, 1.0, atol=1e-9))
+
+    for step in steps:
+        if step.entry.name in ("barrier", "delay"):
+            continue
+        is_phase, is_measured = step.angle is not None and len(step.qubits) == 2, step.entry.name == "measure"
+        if measured.intersection(step.qubits):
+            return False
+        if is_phase or is_measured:
+            if not all(map(is_even, step.qubits)):
+                return False
+            measured.update(step.qubits if is_measured else ())
+        elif len(step.qubits) == 1 and isinstance(step.entry.operation, Gate):
+            gate = step.entry.operation if step.angle is None else RZGate(step.angle)
+            gates[step.qubits[0]] = Operator(gate).data @ gates.get(step.qubits[0], np.eye(2))
+        else:
+            return False
+    return True
 
 
 def frozen(circuit: QuantumCircuit, steps: Sequence[Step], spins: Mapping[int, int]) -> QuantumCircuit:

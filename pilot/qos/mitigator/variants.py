@@ -83,15 +83,20 @@ class Variant:
         """What was done, in words; "as it is" where that is nothing."""
         return "; ".join(f"{step.stage}: {step.text}" for step in self.steps) or "as it is"
 
+    @property
+    def least(self) -> int:
+        """Shots of each circuit at least: what is put together of several circuits needs two of each."""
+        return 2 if self.steps else 1
+
     def shots(self, total: int) -> NDArray[np.int64]:
-        """`(n_circuits,)`: of each circuit with each noise factor, at least two. They add up to the total less what
-        calibrates, as far as two for each allow."""
+        """`(n_circuits,)`: of each circuit with each noise factor, at least `least`. They add up to the total less what
+        calibrates, as far as that allows."""
         spare = int(total * (1 - self.calibration)) // len(self.factors)
         wanted = np.array(self.shares) * spare
         dealt = np.floor(wanted).astype(np.int64)
         left = spare - int(dealt.sum())
         dealt[np.argsort(dealt - wanted, kind="stable")[:left]] += 1
-        each: NDArray[np.int64] = np.maximum(dealt, 2)
+        each: NDArray[np.int64] = np.maximum(dealt, self.least)
         return each
 
     def replaced(self, parts: Sequence[Replacement], step: Step, overhead: float = 1.0) -> Variant:

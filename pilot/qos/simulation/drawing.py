@@ -17,7 +17,7 @@ def draw(log: Log, folder: Path) -> list[Path]:
     """Draw all of them into this folder; the files that were written."""
     folder.mkdir(parents=True, exist_ok=True)
     figure, (left, middle, right) = plots.new(1, 3, width="double", height=2.7)
-    over = float(np.nanmax(log.ended_at, initial=0.0))
+    over = log.end
     waits = np.sort(log.waits(over))
     waits = waits[~np.isnan(waits)]
     some = np.unique(np.linspace(0, len(waits) - 1, MOST_POINTS).astype(int)) if len(waits) else np.zeros(0, int)

@@ -36,6 +36,8 @@ class Log:
         self._kind_number: dict[str, int] = {}
         #: Jobs that shared a QPU with others.
         self.shared = 0
+        #: When the simulation ended.
+        self.stopped = 0.0
 
     def add(self, place: str, size: float, now: float = 0.0) -> None:
         """Jobs may run there from now on."""
@@ -172,14 +174,16 @@ class Log:
             digest.update(column.data)
         return digest.hexdigest()
 
-    def summary(self, until: float | None = None) -> dict[str, Any]:
-        """Figures by name: seconds, shares and counts.
+    @property
+    def end(self) -> float:
+        """When the last job ended; with jobs that have not, when the simulation did."""
+        if (self.state == UNFINISHED).any():
+            return self.stopped
+        return float(np.nanmax(self.ended_at, initial=0.0))
 
-        Args:
-            until: the end of the simulation; None: when the last job ended.
-        """
-        ended = self.ended_at
-        over = until if until is not None else float(np.nanmax(ended, initial=0.0)) if len(ended) else 0.0
+    def summary(self) -> dict[str, Any]:
+        """Figures by name: seconds, shares and counts."""
+        ended, over = self.ended_at, self.end
         waits = self.waits(over)
         counted = waits[~np.isnan(waits)]
         busy = self.busy()

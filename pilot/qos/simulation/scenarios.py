@@ -31,7 +31,14 @@ SWF_NODES, SWF_CORES = 120, 2
 #: Seconds before the end of a trace after which no job is submitted.
 TRACE_REST = 86_400.0
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+#: Settings of circuits that are made up.
+MADE_UP = ("arrivals", "jobs", "qpus", "kinds", "load", "outages", "drift", "share")
+#: Settings of pilots of nodes.
+OF_NODES = ("nodes", "cores", "walltime", "renewals", "queue_wait", "autoscale", "idle")
+
+#: Numbers are no larger; seconds beyond `simulator.LONGEST` are not simulated.
+LARGEST = 1e9
+Positive = Annotated[float, msgspec.Meta(gt=0, le=LARGEST)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -57,7 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds that a pilot of nodes lasts, how many successors it has, and how long the job of each waits.
     walltime: Positive | None = None
     renewals: Annotated[int, msgspec.Meta(ge=0)] = 0
-    queue_wait: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    queue_wait: Annotated[float, msgspec.Meta(ge=0, le=LARGEST)] = 0.0
     #: An autoscaler asks for the pilots: the least and the largest number of them; None: there is one pilot.
     autoscale: tuple[Annotated[int, msgspec.Meta(ge=0)], AtLeastOne] | None = None
     #: Seconds after which an idle pilot of an autoscaler is given back.
@@ -68,7 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drift: Positive | None = None
     #: The part of the kinds of circuits that may share a QPU, of 27 qubits.
     share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 def named(policy: str, **settings: Any) -> Policy:
@@ -92,20 +99,7 @@ def simulate(settings: Settings, policy: Policy | None = None, qpu_policy: Polic
         DescriptionError: a file cannot be read, or settings exclude each other.
         SessionError: the folder has no session, or one that cannot be read.
     """
-    given = [field for field in ("trace", "swf", "journal") if getattr(settings, field)]
-    if len(given) > 1:
-        wrong = given[1]
-        raise DescriptionError(
-            f"simulate: {' and '.join(given)} exclude each other: give one of them",
-            field=wrong,
-            given=getattr(settings, wrong),
-        )
-    if given and settings.share:
-        raise DescriptionError(
-            f"share: {settings.share!r} given, which is for circuits that are made up: leave out {given[0]}",
-            field="share",
-            given=settings.share,
-        )
+    _check(settings)
     if settings.swf:
         jobs, cluster = swf.read(settings.swf), _cluster(settings, SWF_NODES, SWF_CORES)
         cluster.check(jobs)
@@ -113,32 +107,39 @@ def simulate(settings: Settings, policy: Policy | None = None, qpu_policy: Polic
     if settings.journal:
         instead = _instead(settings)
         return sessions.play(history.read(settings.journal), policy, qpu_policy, instead)
-    _check_without_nodes(settings)
     if settings.trace:
         recorded = traces.read(settings.trace)
         return on_trace(recorded, qpu_policy or policy, settings.interval, seed=settings.seed)
     return on_qpus(settings, qpu_policy or policy)
 
 
-def _changed(settings: Settings) -> list[str]:
-    """The fields about pilots of nodes that are not their defaults."""
+def _check(settings: Settings) -> None:
+    """Raise DescriptionError where settings exclude each other, or say nothing of what is simulated."""
+    given = [field for field in ("trace", "swf", "journal") if getattr(settings, field)]
+    if len(given) > 1:
+        raise _unwanted(settings, given[1], f"which excludes {given[0]}: give one of them")
+    for field in _changed(settings, MADE_UP) if given else []:
+        raise _unwanted(settings, field, f"which is for circuits that are made up: leave out {given[0]}")
+    for field in _changed(settings, ("interval",)) if not settings.trace else []:
+        raise _unwanted(settings, field, "which is for the queues of a trace: give it with trace")
+    for field in _changed(settings, OF_NODES) if not (settings.swf or settings.journal) else []:
+        raise _unwanted(settings, field, "which is for pilots of nodes: give it with swf or journal")
+
+
+def _unwanted(settings: Settings, field: str, why: str) -> DescriptionError:
+    given = getattr(settings, field)
+    return DescriptionError(f"{field}: {given!r} given, {why}", field=field, given=given)
+
+
+def _changed(settings: Settings, fields: Sequence[str]) -> list[str]:
+    """Those of these fields that are not their defaults."""
     usual = Settings()
-    fields = ("nodes", "cores", "walltime", "renewals", "queue_wait", "autoscale", "idle")
     return [field for field in fields if getattr(settings, field) != getattr(usual, field)]
-
-
-def _check_without_nodes(settings: Settings) -> None:
-    for field in _changed(settings):
-        raise DescriptionError(
-            f"{field}: {getattr(settings, field)!r} given, which is for pilots of nodes: give it with swf or journal",
-            field=field,
-            given=getattr(settings, field),
-        )
 
 
 def _instead(settings: Settings) -> Cluster | None:
     """The pilots instead of those of a session; None: those of the session."""
-    if not (changed := _changed(settings)):
+    if not (changed := _changed(settings, OF_NODES)):
         return None
     if settings.nodes is None or settings.cores is None:
         raise DescriptionError(

@@ -117,6 +117,7 @@ class Simulator:
         """
         with _few_collections():
             self._run(iter(jobs), until)
+        self.log.stopped = self.now
         return self.log
 
     def _run(self, jobs: Iterator[Job], until: float) -> None:

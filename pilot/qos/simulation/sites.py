@@ -117,13 +117,14 @@ def together(qpu: str, tasks: Tasks, begins: float, job: Callable[[int], Job]) -
     """How these tasks run at the same time on a QPU: as long as the longest, each with a part of the QPU."""
     if len(tasks) == 1:  # nearly always: no lists
         ((task, relative),) = tasks
-        kind = job(task).kind
-        return [Ran(task, begins, begins + kind.seconds[qpu], kind.fidelity[qpu] * relative, 1.0)]
-    kinds = [job(task).kind for task, _ in tasks]
-    ends = begins + max(kind.seconds[qpu] for kind in kinds)
+        one = job(task)
+        seconds = one.kind.seconds[qpu] if one.seconds is None else one.seconds
+        return [Ran(task, begins, begins + seconds, one.kind.fidelity[qpu] * relative)]
+    its = [job(task) for task, _ in tasks]
+    ends = begins + max(one.kind.seconds[qpu] if one.seconds is None else one.seconds for one in its)
     return [
-        Ran(task, begins, ends, kind.fidelity[qpu] * relative, 1.0 / len(tasks))
-        for (task, relative), kind in zip(tasks, kinds, strict=True)
+        Ran(task, begins, ends, one.kind.fidelity[qpu] * relative, 1.0 / len(tasks))
+        for (task, relative), one in zip(tasks, its, strict=True)
     ]
 
 

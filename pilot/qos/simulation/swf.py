@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pilot.errors import DescriptionError, file_error
 from pilot.qos.simulation.jobs import Job, Kind
+from pilot.qos.simulation.simulator import LONGEST
 from pilot.resources import Resources, Terms
 from pilot.scheduling.records import FunctionRecord
 
@@ -22,7 +23,7 @@ FIELDS = 18
 def read(path: str | Path) -> list[Job]:
     """The jobs of a log, in the order of their submission: MPI tasks with a rank for each processor.
 
-    Jobs without a run time or processors are left out. The file may be packed (``.xz``).
+    Jobs without a submission, a run time or processors are left out. The file may be packed (``.xz``).
 
     Raises:
         DescriptionError: it cannot be read, or a line is not valid.
@@ -47,15 +48,18 @@ def _read(lines: Iterable[str], path: str) -> Iterator[Job]:
         if not words or words[0].startswith(";"):
             continue
         try:
-            if len(words) != FIELDS:
-                raise ValueError
             submitted, seconds = float(words[SUBMITTED]), float(words[RUN_TIME])
+            if len(words) != FIELDS or not (submitted <= LONGEST and seconds <= LONGEST):
+                raise ValueError
             processors = next((count for at in (REQUESTED, ALLOCATED) if (count := int(words[at])) > 0), 0)
-        except ValueError:
+        except (ValueError, IndexError):
             raise DescriptionError(
-                f"swf: line {number} of {path} is {line.strip()!r}; expected {FIELDS} numbers", field="swf", given=path
+                f"swf: line {number} of {path} is {line.strip()!r}; expected {FIELDS} numbers, with "
+                f"seconds of at most {LONGEST:g}: those of the submission count from the beginning of the log",
+                field="swf",
+                given=path,
             ) from None
-        if seconds < 0 or not processors:
+        if submitted < 0 or seconds < 0 or not processors:
             continue
         if processors not in kinds:
             kinds[processors] = Kind(

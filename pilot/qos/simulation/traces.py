@@ -75,9 +75,10 @@ def _read(lines: Iterable[list[str]], path: str) -> dict[str, list[tuple[float, 
             continue
         try:
             qpu, moment, pending, active = words
-            time = datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp()
-            row = (time, int(pending), {"0": False, "1": True}[active])
-            if row[1] < 0 or (qpu in found and found[qpu][-1][0] >= time):
+            time = datetime.fromisoformat(moment)
+            seconds = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+            row = (seconds, int(pending), {"0": False, "1": True}[active])
+            if row[1] < 0 or (qpu in found and found[qpu][-1][0] >= seconds):
                 raise ValueError
         except (ValueError, KeyError):
             raise DescriptionError(

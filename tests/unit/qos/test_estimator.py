@@ -10,9 +10,10 @@ import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
 
-from pilot import registry
+from pilot import TaskDescription, registry
 from pilot.errors import DescriptionError
 from pilot.interfaces import Run
+from pilot.qos.estimation import CircuitEstimator
 from pilot.qos.estimator import Estimator
 from pilot.qos.families import circuit
 from pilot.qos.predictor import Predictor
@@ -180,3 +181,22 @@ def test_tables_of_prices_that_are_refused(text: str, message: str, tmp_path: Pa
         PriceTable.from_toml(path)
     with pytest.raises(DescriptionError, match="cannot be read"):
         PriceTable.from_toml(tmp_path / "none.toml")
+
+
+def test_circuits_of_a_manager_cost_what_the_users_prices_say(
+    manila: QPUInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, made, wanted = (
+        tmp_path / "prices.toml",
+        circuit("ghz", 3),
+        TaskDescription(circuit=circuit("ghz", 3), shots=500),
+    )
+    path.write_text(TOML.replace("fake:manila", "other"))
+    result = {manila.name: Predictor().predict(made, manila, 2)}
+    (unpriced,) = CircuitEstimator().estimates(result, wanted, [manila])
+    monkeypatch.setenv("QUANTUM_PILOT_PRICES", str(path))
+    (priced,) = CircuitEstimator().estimates(result, wanted, [manila])
+    assert unpriced.cost is None and priced.cost == pytest.approx(0.3 + 500 * 0.001)
+    monkeypatch.setenv("QUANTUM_PILOT_PRICES", str(tmp_path / "none.toml"))
+    with pytest.raises(DescriptionError, match=r"none\.toml"):
+        CircuitEstimator()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from qiskit import QuantumCircuit
+from qiskit import QuantumCircuit, transpile
 from qiskit.quantum_info import Operator
 
 from pilot import QosOptions
@@ -20,10 +20,11 @@ from pilot.qos.asking import ask
 from pilot.qos.families import circuit
 from pilot.qos.mitigator import Context, Goal, Ising, Mitigator, QosStage, Step, Variant
 from pilot.qos.mitigator.goals import probabilities
-from pilot.qos.mitigator.phases import frozen, in_phases, steps_of
+from pilot.qos.mitigator.phases import frozen, in_phases, is_mirrored, steps_of
 from pilot.qos.mitigator.stages.cutting import Cutting
-from pilot.qos.mitigator.stages.freezing import Freezing
+from pilot.qos.mitigator.stages.freezing import Freezing, values_of
 from pilot.qos.mitigator.stages.noise import Decoupling
+from pilot.qos.mitigator.stages.readout import ReadoutCorrection
 from pilot.qos.mitigator.stages.reuse import reused
 from pilot.quantum.fidelities import ideal_of
 from pilot.resources import QPUInfo
@@ -124,7 +125,7 @@ def test_frozen_problems_have_the_energies_of_the_whole(problem: Ising, data: An
     spins = tuple(data.draw(st.lists(st.integers(0, problem.size - 1), unique=True)))
     bits, seen = all_bits(problem.size), np.zeros(1 << problem.size, dtype=int)
     rest = [spin for spin in range(problem.size) if spin not in spins]
-    for values in problem.assignments(spins):
+    for values in values_of(spins, mirrored=problem.is_symmetric):
         its = (bits[:, list(spins)] == [int(values[spin] < 0) for spin in spins]).all(axis=1)
         part = problem.frozen(values)
         assert part.energies(bits[its][:, rest]) == pytest.approx(problem.energies(bits[its]))
@@ -174,6 +175,53 @@ def test_frozen_results_are_those_of_the_whole_problem() -> None:
     counts = variant.merge([exact(one) for one in variant.circuits], None).get_counts()
     assert counts["110"[::-1]] == pytest.approx(counts["001"[::-1]])  # the first bit is qubit 0's
     assert {text[::-1][0] for text in counts} == {"0", "1"} and sum(counts.values()) == pytest.approx(1)
+
+
+def warm_started(problem: Ising) -> QuantumCircuit:
+    """QAOA that begins at a guess: its circuit is not symmetric, whatever the problem is."""
+    made, guess = QuantumCircuit(problem.size), np.linspace(0.4, 2.8, problem.size)
+    for spin, angle in enumerate(guess):
+        made.ry(angle, spin)
+    for (one, other), value in problem.couplings.items():
+        made.rzz(0.3 * value, one, other)
+    for spin, angle in enumerate(guess):
+        made.ry(-angle, spin)
+        made.rz(-0.6, spin)
+        made.ry(angle, spin)
+    made.measure_all()
+    return made
+
+
+def test_a_circuit_that_is_not_symmetric_is_frozen_both_ways() -> None:
+    problem = Ising(fields=(0.0,) * 4, couplings={(0, 1): 1.0, (1, 2): 1.0, (2, 3): 1.0})
+    made = warm_started(problem)
+    its = context(made, objective=problem, budget=1)
+    (variant,) = Freezing().variants(its.goal.base(), its)
+    assert len(variant.circuits) == 2
+    parts = []
+    for spin in (1, -1):
+        part = ideal_of(frozen(made, steps_of(made), {1: spin}))
+        assert part is not None
+        bits = np.zeros((len(part.probabilities), 4), int)
+        bits[:, list(part.bits)] = np.arange(len(part.probabilities))[:, None] >> np.arange(len(part.bits)) & 1
+        bits[:, 1] = spin < 0
+        parts.append(float(problem.energies(bits) @ part.probabilities))
+    merged = variant.merge([exact(one) for one in variant.circuits], None)
+    assert its.goal.energy(merged) == pytest.approx(np.mean(parts)) and abs(parts[0] - parts[1]) > 0.1
+
+
+def test_which_circuits_are_symmetric() -> None:
+    triangle = Ising(fields=(0.0,) * 3, couplings={(0, 1): 1.0, (1, 2): -2.0, (0, 2): 0.5})
+    plain = qaoa(triangle, [(0.4, 0.3), (0.7, -0.2)])
+    compiled = transpile(plain, basis_gates=["rz", "sx", "x", "cx"], optimization_level=0)
+    assert is_mirrored(steps_of(plain)) and is_mirrored(steps_of(compiled))
+    assert not is_mirrored(steps_of(warm_started(triangle)))
+    assert not is_mirrored(steps_of(qaoa(Ising(fields=(0.1, 0.0, 0.0), couplings=triangle.couplings), [(0.4, 0.3)])))
+    entangled = QuantumCircuit(2)
+    entangled.h(0)
+    entangled.cx(0, 1)
+    entangled.measure_all()
+    assert not is_mirrored(steps_of(entangled))
 
 
 # ---- what is chosen ---------------------------------------------------------------------------------------------
@@ -241,6 +289,20 @@ def test_what_is_required_is_done(manila: QPUInfo) -> None:
     required = Mitigator(manila, QosOptions(stages=[Decoupling(required=True)]))
     assert names(required.choose(circuit("ghz", 3), 1000).variant) == ["dd"]
     assert names(Mitigator(manila, QosOptions(stages=["dd"])).choose(circuit("ghz", 3), 1000).variant) == []
+
+
+def test_a_bit_that_is_measured_twice_is_not_corrected(manila: QPUInfo) -> None:
+    made = QuantumCircuit(2, 1)
+    made.x(0)
+    made.measure([0, 1], [0, 0])
+    assert names(Mitigator(with_errors(manila, 0.0, 0.05)).choose(made, 4000).variant) == []
+    with pytest.raises(DescriptionError, match="'readout' is required, but cannot be done"):
+        Mitigator(manila, QosOptions(stages=[ReadoutCorrection(required=True)])).choose(made, 4000)
+
+
+def test_one_shot_runs_the_circuit_as_it_is(manila: QPUInfo) -> None:
+    variant = Mitigator(manila).choose(circuit("ghz", 4), 1).variant
+    assert names(variant) == [] and variant.shots(1).tolist() == [1]
 
 
 def test_a_circuit_that_is_too_wide_is_made_to_fit(manila: QPUInfo) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pilot import registry
 from pilot.interfaces import QPUTable, Spreads
 from pilot.qos.policies import match, solve
 from pilot.scheduling.qpu_policies import Formula
@@ -74,6 +75,40 @@ def test_a_matching_is_the_best_of_all_assignments(price: float) -> None:
 
         every = [columns for columns in product(range(3), repeat=5) if all(one.fits[np.arange(5), columns])]
         assert cost(tuple(match(one, price))) == pytest.approx(min(map(cost, every)))
+
+
+@pytest.mark.parametrize("policy", ["matching", "nsga2"])
+def test_many_tasks_go_to_the_only_qpu_that_fits(policy: str) -> None:
+    one = table(np.random.default_rng(2), 30, 12)
+    one.fits[:] = False
+    one.fits[:, 3] = True
+    one.fits[7] = False
+    settings = {"population": 8, "generations": 1} if policy == "nsga2" else {}
+    queue: Any = [Task()] * 30
+    found = registry.policy(policy, **settings).assign(queue, one, 0.0)
+    assert list(found) == [-1 if task == 7 else 3 for task in range(30)]
+
+
+def test_a_high_price_sends_all_tasks_to_the_best_qpu() -> None:
+    one = table(np.random.default_rng(3), 30, 12)
+    one.fidelity[:, 5] = 0.99
+    assert set(match(one, 1e6).tolist()) == {5}
+
+
+def test_matched_tasks_stay_where_they_wait_unless_it_is_much_shorter_elsewhere() -> None:
+    one = table(np.random.default_rng(4), 5, 3)
+    one = one._replace(wait=np.tile([100.0, 90.0, 80.0], (5, 1)), place=np.zeros(5, int))
+    queue: Any = [Task()] * 5
+    assert registry.policy("matching", moves=True).assign(queue, one, 0.0) == [0] * 5
+
+
+def test_the_formula_does_not_prefer_a_qpu_of_unknown_run_time() -> None:
+    one = table(np.random.default_rng(5), 1, 3)
+    one.fidelity[:] = [0.9, 0.5, 0.5]
+    one.wait[:] = 10.0
+    one.seconds[:] = [5.0, np.nan, 5.0]
+    queue: Any = [Task()]
+    assert Formula().assign(queue, one, 0.0) == [0]
 
 
 def test_dual_prices_are_what_more_time_is_worth() -> None:

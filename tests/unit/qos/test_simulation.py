@@ -120,6 +120,45 @@ def test_what_is_no_trace(lines: str, words: str, tmp_path: Path) -> None:
         traces.read(file)
 
 
+def test_waits_of_jobs_that_do_not_begin_last_to_the_end(tmp_path: Path) -> None:
+    """A job each hour of the first two of three days; the QPU never takes one."""
+    file = tmp_path / "trace.csv"
+    file.write_text("".join(f"q,2023-11-{day}T00:00:00,5,0\n" for day in (16, 17, 18, 19)))
+    figures = scenarios.simulate(scenarios.Settings(trace=str(file), interval=3600.0)).summary()
+    assert (figures["jobs"], figures["unfinished"]) == (48, 48)
+    assert figures["wait_mean"] == pytest.approx(3 * 86_400 - 3600 * 23.5)
+    assert figures["makespan"] == 3 * 86_400
+
+
+def test_times_of_a_trace_may_have_an_offset(tmp_path: Path) -> None:
+    file = tmp_path / "trace.csv"
+    file.write_text("q,2023-11-16T02:00:00+02:00,5,1\nq,2023-11-16T01:00:00,4,1\nq,2023-11-16T00:00:00-02:00,3,1\n")
+    assert traces.read(file)["q"].times.tolist() == [0.0, 3600.0, 7200.0]
+
+
+@pytest.mark.parametrize("times", ["0 -1 nan", "nan -1 5", "1700000000 -1 5", "inf -1 5", "0"])
+def test_a_line_that_is_no_job(times: str, tmp_path: Path) -> None:
+    file = tmp_path / "log.swf"
+    file.write_text(f"1 {times} 1 -1 -1 1" + 10 * " -1" + "\n")
+    with pytest.raises(DescriptionError, match=r"line 1 of .* expected 18 numbers, with seconds of at most 1e\+08"):
+        swf.read(file)
+
+
+def test_seconds_of_a_job_hold_on_a_qpu() -> None:
+    """Beside the recursion of Lindley."""
+    random = np.random.default_rng(7)
+    times, seconds = np.cumsum(random.exponential(1.25, 500)), random.exponential(1.0, 500)
+    kind = jobs.circuits("kind", ["q"], np.array([0.9]), np.array([1.0]))
+    simulator = Simulator()
+    simulator.add(SimulatedQPU("q"))
+    log = simulator.run([jobs.Job(time, kind, its) for time, its in zip(times.tolist(), seconds.tolist(), strict=True)])
+    free, begun = 0.0, []
+    for time, its in zip(times, seconds, strict=True):
+        begun.append(max(time, free))
+        free = begun[-1] + its
+    assert log.began_at == pytest.approx(begun)
+
+
 def by_hand(rows: list[tuple[float, int, float]], cores: int) -> list[float]:
     """Starts of jobs (time, processors, seconds) one after another, none before an earlier one."""
     running: list[tuple[float, int]] = []
@@ -168,6 +207,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     "words, expected",
     [
         (["--jobs", "0"], "--jobs: 0 given"),
+        (["--seed", "-1"], "--seed: -1 given"),
+        (["--load", "inf"], "--load: inf given"),
+        (["--swf", "f", "--queue-wait", "inf"], "--queue-wait: inf given"),
+        (["--swf", "f", "--outages", "5,5"], "outages: (5.0, 5.0) given, which is for circuits that are made up"),
+        (["--trace", "f", "--load", "0.5"], "load: 0.5 given, which is for circuits that are made up: leave out trace"),
+        (["--journal", "f", "--jobs", "5"], "jobs: 5 given, which is for circuits that are made up: leave out journal"),
+        (["--interval", "5"], "interval: 5.0 given, which is for the queues of a trace"),
         (["--trace", "/none"], "trace: /none cannot be read"),
         (["--set", "c"], "--set: 'c' given; expected NAME=VALUE"),
         (["--outages", "5"], "--outages: '5' given; expected two numbers"),

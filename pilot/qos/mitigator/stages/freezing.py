@@ -6,6 +6,7 @@ kept in every layer, and outcomes are put together to those of the whole problem
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pilot.qos.mitigator.phases import frozen, steps_of
+from pilot.qos.mitigator.phases import frozen, is_mirrored, steps_of
 from pilot.qos.mitigator.stages.stage import Context, QosStage
 from pilot.qos.mitigator.variants import Replacement, Step, Variant, proper
 from pilot.quantum.outcomes import Outcomes
@@ -37,16 +38,17 @@ class Freezing(QosStage):
         if problem is None or variant.steps:
             return
         steps = steps_of(circuit)
+        mirrored = problem.is_symmetric and is_mirrored(steps)
         spins: list[int] = []
         for number in range(1, min(context.left(variant), circuit.num_qubits - 1) + 1):
-            if number - problem.is_symmetric >= context.options.max_circuits.bit_length():
+            if number - mirrored >= context.options.max_circuits.bit_length():
                 return
             spins.append(_strongest(problem, spins))
-            assignments = problem.assignments(tuple(spins))
+            assignments = values_of(spins, mirrored=mirrored)
             merge = partial(
                 merged,
                 [{context.goal.bits[spin]: int(value < 0) for spin, value in one.items()} for one in assignments],
-                context.goal.bits if problem.is_symmetric else (),
+                context.goal.bits if mirrored else (),
             )
             part = Replacement(
                 circuits=[frozen(circuit, steps, one) for one in assignments],
@@ -57,6 +59,12 @@ class Freezing(QosStage):
             )
             text = f"qubits {spins}, {len(assignments)} circuits"
             yield variant.replaced([part], Step(stage=self.name, text=text, spent=number, frozen=tuple(spins)))
+
+
+def values_of(spins: Sequence[int], *, mirrored: bool) -> list[dict[int, int]]:
+    """All values of these spins; `mirrored`: those whose first is +1, the others mirror them."""
+    found = [dict(zip(spins, values, strict=True)) for values in itertools.product((1, -1), repeat=len(spins))]
+    return found[: len(found) // 2] if mirrored and spins else found
 
 
 def _strongest(problem: Ising, spins: Sequence[int]) -> int:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pilot.errors import invalid
 from pilot.qos.mitigator.stages.stage import Context, QosStage
 from pilot.qos.mitigator.variants import Step, Variant
 from pilot.quantum.mitigation import Readout
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
+    from qiskit.circuit import Clbit
 
 #: Shots that tell something of the readout.
 _FEWEST = 16
@@ -29,9 +34,22 @@ class ReadoutCorrection(QosStage):
             raise invalid("readout.share", self.share, "a number between 0 and 1")
 
     def variants(self, variant: Variant, context: Context) -> Iterable[Variant]:
-        """One. Circuits with control flow give none: what depends on a bit cannot be undone."""
+        """One, where all circuits can be corrected."""
         shots = int(self.share * context.shots / 2)
-        if shots < _FEWEST or any(entry.is_control_flow() for circuit in variant.circuits for entry in circuit.data):
+        if shots < _FEWEST or not all(map(_is_correctable, variant.circuits)):
             return
         step = Step(stage=self.name, text=f"{self.share:.0%} of the shots measure it")
         yield variant.around(Readout(shots=shots, midway=True), step, calibration=self.share)
+
+
+def _is_correctable(circuit: QuantumCircuit) -> bool:
+    """False where something depends on a bit, or a bit is measured again: that cannot be undone."""
+    measured: set[Clbit] = set()
+    for entry in circuit.data:
+        if entry.name == "measure":
+            if measured.intersection(entry.clbits):
+                return False
+            measured.update(entry.clbits)
+        elif entry.clbits or entry.name == "store" or entry.is_control_flow():
+            return False
+    return bool(measured)
