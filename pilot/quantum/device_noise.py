@@ -1,4 +1,5 @@
-"""What a device does to a compiled circuit, by its calibration: the exact probabilities of all outcomes.
+"""What a device does to a compiled circuit, by its calibration: the exact probabilities of all outcomes, or a state
+that samples them.
 
 The model is Aer's for devices (`qiskit_aer.noise.NoiseModel.from_backend`): after each gate depolarization and thermal
 relaxation, so that the average error is the calibrated one, and thermal relaxation in each delay. What has no
@@ -18,6 +19,7 @@ from qiskit.circuit import Gate, Qubit
 from qiskit.quantum_info import Operator
 
 from pilot.errors import QPUError
+from pilot.quantum.noisy_chains import NoisyChain, in_line
 from pilot.quantum.noisy_states import RESET, NoisyState, product, relaxation, transfer_of
 from pilot.quantum.programs.definitions import append
 from pilot.quantum.schedules import Scheduler
@@ -108,9 +110,45 @@ class DeviceNoise:
         Returns:
             The measured bits, and the probabilities `(2**n_bits,)`; the first bit is the lowest digit of an index.
         """
+        state = NoisyState()
+        bits = self._follow(state, scheduled, active, going_on)
+        return bits, state.probabilities(bits)
+
+    def chain(
+        self,
+        scheduled: QuantumCircuit,
+        active: Sequence[int],
+        seconds: float,
+        going_on: Callable[[], None] = lambda: None,
+    ) -> tuple[list[Clbit], NoisyChain]:
+        """The state after the circuit, of any number of qubits that are little entangled.
+
+        Args:
+            scheduled: from `schedule`, without control flow and gates on more than two qubits.
+            active: from `reduce`.
+            seconds: what it is predicted to take at most.
+            going_on: as for `probabilities`.
+
+        Returns:
+            The measured bits, and the chain that samples them.
+
+        Raises:
+            TooEntangled: it would take more than that.
+        """
+        pairs = [(entry.qubits[0], entry.qubits[1]) for entry in scheduled.data if len(entry.qubits) == 2]
+        chain = NoisyChain(in_line(scheduled.qubits, pairs), seconds)
+        return self._follow(chain, scheduled, active, going_on), chain
+
+    def _follow(
+        self,
+        state: NoisyState | NoisyChain,
+        scheduled: QuantumCircuit,
+        active: Sequence[int],
+        going_on: Callable[[], None],
+    ) -> list[Clbit]:
+        """Let everything in the circuit happen to a state; returns the measured bits."""
         place = dict(zip(scheduled.qubits, active, strict=True))
         last = {qubit: number for number, entry in enumerate(scheduled.data) for qubit in entry.qubits}
-        state = NoisyState()
         for number, entry in enumerate(scheduled.data):
             if state.size > _SLOW_VALUES:
                 going_on()
@@ -122,8 +160,7 @@ class DeviceNoise:
             else:
                 state.apply(self._transfer(entry, tuple(place[qubit] for qubit in entry.qubits)), entry.qubits)
         measured = {bit for entry in scheduled.data for bit in entry.clbits}
-        bits = [bit for bit in scheduled.clbits if bit in measured]
-        return bits, state.probabilities(bits)
+        return [bit for bit in scheduled.clbits if bit in measured]
 
     def readout_of(self, qubit: int) -> tuple[float, float]:
         """Probabilities of reading 1 in state 0, and 0 in state 1."""
