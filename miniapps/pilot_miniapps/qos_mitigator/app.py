@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -191,24 +192,25 @@ class QosMitigator(MiniApp):
 
         given, snapshot = self.settings, self.settings.snapshots[0]
         whole = {
-            family: run.submit_task(
-                f"whole/{family}",
+            (family, seed): run.submit_task(
+                f"whole/{family}/{seed}",
                 TaskDescription(
                     circuit=circuit(family, given.large_qubits),
-                    shots=given.trajectories,
+                    shots=given.shots,
                     qpu=f"fake:{snapshot}",
                     optimization_level=LEVEL,
-                    seed=0,
+                    seed=seed,
                 ),
             )
             for family in FAMILIES
+            for seed in range(given.seeds)
         }
+        plain: dict[str, list[float]] = {family: [] for family in FAMILIES}
         with run.progress(list(whole.values()), "circuits"):
-            plain = {
-                family: fidelity(ideal(family, given.large_qubits), task.result()) for family, task in whole.items()
-            }
+            for (family, _), task in whole.items():
+                plain[family].append(fidelity(ideal(family, given.large_qubits), task.result()))
         calls = {
-            f"large/{family}": (snapshot, family, given.large_qubits, given.shots, given.seeds, plain[family])
+            f"large/{family}": (snapshot, family, given.large_qubits, given.shots, given.seeds, fmean(plain[family]))
             for family in FAMILIES
         }
         return report.large(run, self._results(run, large, calls, Large, "circuits"))
