@@ -35,6 +35,15 @@ if TYPE_CHECKING:
 _UNTOUCHED = frozenset({"delay", "reset"})
 #: Steps of a state with more values take more than a millisecond.
 _SLOW_VALUES = 1 << 17
+#: Exact probabilities that are predicted to take less are not compared with anything.
+QUICK = 5e-3
+#: Exact probabilities of outcomes are for up to so many measured bits.
+_MAX_BITS = 14
+#: A state has so many values at most: 256 MB, and two more of that size while it changes.
+_MAX_VALUES = 1 << 25
+#: Seconds of a step of `NoisyState` on several qubits, and for each value. Measured with numpy 2.2 on one core.
+_STEP = 5e-5
+_VALUE = 5e-9
 
 Place = tuple[str, tuple[int, ...]]
 
@@ -214,6 +223,28 @@ class DeviceNoise:
             return None
         rate = properties.error if isinstance(self.target.operation_from_name(name), Gate) else None
         return gate_error(rate, properties.duration, [self.times(qubit) for qubit in qubits])
+
+
+def exact_seconds(scheduled: QuantumCircuit) -> float:
+    """What the exact probabilities are predicted to take; infinite where gates depend on outcomes, or without room."""
+    last = {qubit: number for number, entry in enumerate(scheduled.data) for qubit in entry.qubits}
+    joined: set[Any] = set()
+    bits: set[Any] = set()
+    seconds = 0.0
+    for number, entry in enumerate(scheduled.data):
+        if entry.is_control_flow():
+            return inf
+        if entry.name != "measure" and len(entry.qubits) == 1:
+            continue
+        joined.update(entry.qubits)
+        bits.update(entry.clbits)
+        values = 4 ** len(joined) << len(bits)
+        if values > _MAX_VALUES or len(bits) > _MAX_BITS:
+            return inf
+        seconds += _STEP + _VALUE * values
+        if entry.name == "measure" and last[entry.qubits[0]] == number:
+            joined.remove(entry.qubits[0])
+    return seconds
 
 
 def gate_error(

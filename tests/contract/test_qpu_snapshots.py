@@ -301,11 +301,10 @@ def test_fake_takes_registers_of_any_name_with_room_for_probabilities_and_withou
     room: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without room for exact probabilities Aer follows single shots."""
-    from pilot_plugins.qpus import noise as noisy_devices
     from qiskit import ClassicalRegister, QuantumRegister
 
     if room is not None:
-        monkeypatch.setattr(noisy_devices, "_MAX_VALUES", room)
+        monkeypatch.setattr("pilot.quantum.device_noise._MAX_VALUES", room)
     qpu = FakeQPU("fake:manila", "manila")
     qpu.open()
     circuit = QuantumCircuit(QuantumRegister(2, "x"), ClassicalRegister(1, "q"), ClassicalRegister(2, "y"))
@@ -401,10 +400,10 @@ def test_fake_samples_wide_circuits_that_are_little_entangled() -> None:
 
 
 def test_fake_a_wide_circuit_that_is_too_entangled_is_followed_shot_by_shot(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pilot_plugins.qpus import noise as noisy_devices
+    from pilot_plugins.qpus.noise import NoisyDevice
     from qiskit_ibm_runtime.fake_provider import FakeKolkataV2
 
-    monkeypatch.setattr(noisy_devices, "_MAX_VALUES", 0)  # no room for exact probabilities
+    monkeypatch.setattr("pilot.quantum.device_noise._MAX_VALUES", 0)  # no room for exact probabilities
     monkeypatch.setattr("pilot.quantum.noisy_chains._STEP", 1e6)
-    outcomes = noisy_devices.NoisyDevice(FakeKolkataV2().target).run(ladder(LINE[:3], 1), 100, 1, lambda: None)
+    outcomes = NoisyDevice(FakeKolkataV2().target).run(ladder(LINE[:3], 1), 100, 1, lambda: None)
     assert outcomes.weights.sum() == 100

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pilot.errors import QPUError
-from pilot.quantum.device_noise import DeviceNoise, Place
+from pilot.quantum.device_noise import QUICK, DeviceNoise, Place, exact_seconds
 from pilot.quantum.noisy_chains import TooEntangled
 
 if TYPE_CHECKING:
@@ -35,17 +34,8 @@ if TYPE_CHECKING:
 
 #: Shots that are followed one by one are run in parts that are predicted to take so many seconds.
 _PART = 0.5
-#: Exact probabilities of outcomes are for up to so many measured bits.
-_MAX_BITS = 14
-#: A state has so many values at most: 256 MB, and two more of that size while it changes.
-_MAX_VALUES = 1 << 25
-#: Seconds of a step of `NoisyState` on several qubits, and for each value. Measured with numpy 2.2 on one core.
-_STEP = 5e-5
-_VALUE = 5e-9
 #: Seconds that Aer takes for the error of a gate, or of a delay. Measured with Aer 0.18.2.
 _TOLD = 1e-3
-#: Exact probabilities that are predicted to take less are not compared with anything.
-_QUICK = 5e-3
 
 
 class NoisyDevice(DeviceNoise):
@@ -74,11 +64,11 @@ class NoisyDevice(DeviceNoise):
         going_on()
         small, active = self.reduce(in_registers(circuit))  # Aer's noise passes lose bits outside registers
         scheduled = self.schedule(small, active)
-        seconds = _exact_seconds(scheduled)
-        if seconds > _QUICK and len(parts := parts_of(circuit)) > 1:  # such as circuits that share the device
+        seconds = exact_seconds(scheduled)
+        if seconds > QUICK and len(parts := parts_of(circuit)) > 1:  # such as circuits that share the device
             seeds = draw_seeds(seed, len(parts))
             return joint([self.run(one, shots, its, going_on) for one, its in zip(parts, seeds, strict=True)], seed)
-        if seconds > _QUICK:
+        if seconds > QUICK:
             best = self._estimate(scheduled, active, shots)
             least = min(seconds, best.seconds)
             chained = self._chained(circuit, scheduled, active, shots, seed, least / 4, going_on)
@@ -206,28 +196,6 @@ class NoisyDevice(DeviceNoise):
                 for _, _, error in basic_device_gate_errors(target=only):
                     self._aer_errors[place] = error
         return self._aer_errors[place]
-
-
-def _exact_seconds(scheduled: QuantumCircuit) -> float:
-    """What the exact probabilities are predicted to take; infinite where gates depend on outcomes, or without room."""
-    last = {qubit: number for number, entry in enumerate(scheduled.data) for qubit in entry.qubits}
-    joined: set[Any] = set()
-    bits: set[Any] = set()
-    seconds = 0.0
-    for number, entry in enumerate(scheduled.data):
-        if entry.is_control_flow():
-            return inf
-        if entry.name != "measure" and len(entry.qubits) == 1:
-            continue
-        joined.update(entry.qubits)
-        bits.update(entry.clbits)
-        values = 4 ** len(joined) << len(bits)
-        if values > _MAX_VALUES or len(bits) > _MAX_BITS:
-            return inf
-        seconds += _STEP + _VALUE * values
-        if entry.name == "measure" and last[entry.qubits[0]] == number:
-            joined.remove(entry.qubits[0])
-    return seconds
 
 
 def _places(circuit: QuantumCircuit, active: Sequence[int], wires: dict[Any, int] | None = None) -> set[Place]:
