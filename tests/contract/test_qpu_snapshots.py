@@ -407,3 +407,18 @@ def test_fake_a_wide_circuit_that_is_too_entangled_is_followed_shot_by_shot(monk
     monkeypatch.setattr("pilot.quantum.noisy_chains._STEP", 1e6)
     outcomes = NoisyDevice(FakeKolkataV2().target).run(ladder(LINE[:3], 1), 100, 1, lambda: None)
     assert outcomes.weights.sum() == 100
+
+
+def test_fake_a_wide_circuit_without_room_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    qpu = FakeQPU("fake:brisbane", "brisbane")
+    qpu.open()
+    monkeypatch.setattr("pilot.quantum.noisy_chains._STEP", 1e6)
+    ghz = QuantumCircuit(60)
+    ghz.h(0)
+    for qubit in range(59):
+        ghz.cx(qubit, qubit + 1)
+    ghz.measure_all()
+    ghz.name = "wide"
+    wanted = r"'wide': to follow 6\d qubits with noise shot by shot takes .* GiB, this machine has .* GiB: cut it"
+    with pytest.raises(QPUError, match=wanted):
+        run_job(qpu, [compiled(qpu, ghz)], 10, [1])

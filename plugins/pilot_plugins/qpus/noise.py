@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Shots that are followed one by one are run in parts that are predicted to take so many seconds.
 _PART = 0.5
+#: Seconds that a chain is predicted to take at most, whatever else would take.
+_LONGEST = 1800.0
 #: Seconds that Aer takes for the error of a gate, or of a delay. Measured with Aer 0.18.2.
 _TOLD = 1e-3
 
@@ -70,11 +72,12 @@ class NoisyDevice(DeviceNoise):
             return joint([self.run(one, shots, its, going_on) for one, its in zip(parts, seeds, strict=True)], seed)
         if seconds > QUICK:
             best = self._estimate(scheduled, active, shots)
-            least = min(seconds, best.seconds)
-            chained = self._chained(circuit, scheduled, active, shots, seed, least / 4, going_on)
+            limit = min(seconds / 4, best.seconds / 4, _LONGEST)
+            chained = self._chained(circuit, scheduled, active, shots, seed, limit, going_on)
             if chained is not None:
                 return chained
             if best.seconds < seconds:
+                _check_room(circuit, len(active), best)
                 return self._sampled(circuit, scheduled, active, shots, seed, best, going_on)
         return self._drawn(circuit, scheduled, active, shots, seed, going_on)
 
@@ -85,7 +88,7 @@ class NoisyDevice(DeviceNoise):
         delays = scheduled.count_ops().get("delay", 0)
         about = facts(scheduled, bonds=False)
         best = choose(estimate(replace(about, gates=about.gates + delays), shots, noisy=True))
-        assert best is not None  # trajectories need least, and always can
+        assert best is not None  # single shots need least; whether there is room is looked at where they are followed
         return replace(best, seconds=best.seconds + _TOLD * (delays + len(_places(scheduled, active))))
 
     def _chained(
@@ -196,6 +199,22 @@ class NoisyDevice(DeviceNoise):
                 for _, _, error in basic_device_gate_errors(target=only):
                     self._aer_errors[place] = error
         return self._aer_errors[place]
+
+
+def _check_room(circuit: QuantumCircuit, active: int, best: Estimate) -> None:
+    """Refuse what does not fit into this machine's memory.
+
+    Raises:
+        QPUError: it does not.
+    """
+    from pilot.quantum.costs import machine_memory
+
+    if best.bytes > (memory := machine_memory()):
+        takes, here = (f"{some / 2**30:.3g} GiB" for some in (best.bytes, memory))
+        raise QPUError(
+            f"circuit {circuit.name!r}: to follow {active} qubits with noise shot by shot takes {takes}, this machine "
+            f"has {here}: cut it (pilot.quantum.cutting.plan)"
+        )
 
 
 def _places(circuit: QuantumCircuit, active: Sequence[int], wires: dict[Any, int] | None = None) -> set[Place]:
