@@ -1,4 +1,5 @@
-"""What a device does to a compiled circuit, by its calibration: the exact probabilities of all outcomes.
+"""What a device does to a compiled circuit, by its calibration: the exact probabilities of all outcomes, or a state
+that samples them.
 
 The model is Aer's for devices (`qiskit_aer.noise.NoiseModel.from_backend`): after each gate depolarization and thermal
 relaxation, so that the average error is the calibrated one, and thermal relaxation in each delay. What has no
@@ -18,6 +19,7 @@ from qiskit.circuit import Gate, Qubit
 from qiskit.quantum_info import Operator
 
 from pilot.errors import QPUError
+from pilot.quantum.noisy_chains import NoisyChain, in_line
 from pilot.quantum.noisy_states import RESET, NoisyState, product, relaxation, transfer_of
 from pilot.quantum.programs.definitions import append
 from pilot.quantum.schedules import Scheduler
@@ -33,6 +35,15 @@ if TYPE_CHECKING:
 _UNTOUCHED = frozenset({"delay", "reset"})
 #: Steps of a state with more values take more than a millisecond.
 _SLOW_VALUES = 1 << 17
+#: Exact probabilities that are predicted to take less are not compared with anything.
+QUICK = 5e-3
+#: Exact probabilities of outcomes are for up to so many measured bits.
+_MAX_BITS = 14
+#: A state has so many values at most: 256 MB, and two more of that size while it changes.
+_MAX_VALUES = 1 << 25
+#: Seconds of a step of `NoisyState` on several qubits, and for each value. Measured with numpy 2.2 on one core.
+_STEP = 5e-5
+_VALUE = 5e-9
 
 Place = tuple[str, tuple[int, ...]]
 
@@ -110,9 +121,45 @@ class DeviceNoise:
         Returns:
             The measured bits, and the probabilities `(2**n_bits,)`; the first bit is the lowest digit of an index.
         """
+        state = NoisyState()
+        bits = self._follow(state, scheduled, active, going_on)
+        return bits, state.probabilities(bits)
+
+    def chain(
+        self,
+        scheduled: QuantumCircuit,
+        active: Sequence[int],
+        seconds: float,
+        going_on: Callable[[], None] = lambda: None,
+    ) -> tuple[list[Clbit], NoisyChain]:
+        """The state after the circuit, of any number of qubits that are little entangled.
+
+        Args:
+            scheduled: from `schedule`, without control flow and gates on more than two qubits.
+            active: from `reduce`.
+            seconds: what it is predicted to take at most.
+            going_on: as for `probabilities`.
+
+        Returns:
+            The measured bits, and the chain that samples them.
+
+        Raises:
+            TooEntangled: it would take more than that.
+        """
+        pairs = [(entry.qubits[0], entry.qubits[1]) for entry in scheduled.data if len(entry.qubits) == 2]
+        chain = NoisyChain(in_line(scheduled.qubits, pairs), seconds)
+        return self._follow(chain, scheduled, active, going_on), chain
+
+    def _follow(
+        self,
+        state: NoisyState | NoisyChain,
+        scheduled: QuantumCircuit,
+        active: Sequence[int],
+        going_on: Callable[[], None],
+    ) -> list[Clbit]:
+        """Let everything in the circuit happen to a state; returns the measured bits."""
         place = dict(zip(scheduled.qubits, active, strict=True))
         last = {qubit: number for number, entry in enumerate(scheduled.data) for qubit in entry.qubits}
-        state = NoisyState()
         for number, entry in enumerate(scheduled.data):
             if state.size > _SLOW_VALUES:
                 going_on()
@@ -124,8 +171,7 @@ class DeviceNoise:
             else:
                 state.apply(self._transfer(entry, tuple(place[qubit] for qubit in entry.qubits)), entry.qubits)
         measured = {bit for entry in scheduled.data for bit in entry.clbits}
-        bits = [bit for bit in scheduled.clbits if bit in measured]
-        return bits, state.probabilities(bits)
+        return [bit for bit in scheduled.clbits if bit in measured]
 
     def readout_of(self, qubit: int) -> tuple[float, float]:
         """Probabilities of reading 1 in state 0, and 0 in state 1."""
@@ -179,6 +225,28 @@ class DeviceNoise:
             return None
         rate = properties.error if isinstance(self.target.operation_from_name(name), Gate) else None
         return gate_error(rate, properties.duration, [self.times(qubit) for qubit in qubits])
+
+
+def exact_seconds(scheduled: QuantumCircuit) -> float:
+    """What the exact probabilities are predicted to take; infinite where gates depend on outcomes, or without room."""
+    last = {qubit: number for number, entry in enumerate(scheduled.data) for qubit in entry.qubits}
+    joined: set[Any] = set()
+    bits: set[Any] = set()
+    seconds = 0.0
+    for number, entry in enumerate(scheduled.data):
+        if entry.is_control_flow():
+            return inf
+        if entry.name != "measure" and len(entry.qubits) == 1:
+            continue
+        joined.update(entry.qubits)
+        bits.update(entry.clbits)
+        values = 4 ** len(joined) << len(bits)
+        if values > _MAX_VALUES or len(bits) > _MAX_BITS:
+            return inf
+        seconds += _STEP + _VALUE * values
+        if entry.name == "measure" and last[entry.qubits[0]] == number:
+            joined.remove(entry.qubits[0])
+    return seconds
 
 
 def gate_error(

@@ -16,11 +16,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_GROUND = np.array([1.0, 0.0, 0.0, 1.0])
+GROUND = np.array([1.0, 0.0, 0.0, 1.0])
 #: What sets a qubit to 0.
-RESET = np.outer(_GROUND, [1.0, 0.0, 0.0, 0.0])
+RESET = np.outer(GROUND, [1.0, 0.0, 0.0, 0.0])
 #: `(2, 4, 4)`: what finding 0, and finding 1, does to a qubit; each entry is multiplied by its probability.
-_FOUND = np.array([np.outer([1, 0, 0, sign], [0.5, 0, 0, 0.5 * sign]) for sign in (1, -1)])
+FOUND = np.array([np.outer([1, 0, 0, sign], [0.5, 0, 0, 0.5 * sign]) for sign in (1, -1)])
 
 
 class NoisyState:
@@ -68,7 +68,7 @@ class NoisyState:
             self._values = self._values.sum(axis=place)
             del self._axes[place]
         before = self._taken(qubit)
-        found: NDArray[np.float64] = np.tensordot(confusion, _FOUND @ before, axes=1).astype(np.float64)
+        found: NDArray[np.float64] = np.tensordot(confusion, FOUND @ before, axes=1).astype(np.float64)
         if keep:
             self._contract(found.reshape(8, 4), [qubit], [bit, qubit], (2, 4))
         else:
@@ -85,9 +85,9 @@ class NoisyState:
     def _taken(self, qubit: Any) -> NDArray[np.float64]:
         """What is still to be done to the qubit alone, which has room from now on."""
         if qubit not in self._axes:
-            self._values = np.multiply.outer(self._values, _GROUND)
+            self._values = np.multiply.outer(self._values, GROUND)
             self._axes.append(qubit)
-        return self._pending.pop(qubit, _IDENTITY)
+        return self._pending.pop(qubit, IDENTITY)
 
     def _contract(
         self, matrix: NDArray[np.float64], old: Sequence[Any], new: Sequence[Any], sizes: tuple[int, ...]
@@ -101,7 +101,7 @@ class NoisyState:
         self._axes = [*new, *(self._axes[place] for place in rest)]
 
 
-_IDENTITY = np.eye(4)
+IDENTITY = np.eye(4)
 
 
 def product(high: NDArray[np.float64], low: NDArray[np.float64]) -> NDArray[np.float64]:

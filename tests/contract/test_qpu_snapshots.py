@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
@@ -300,11 +301,10 @@ def test_fake_takes_registers_of_any_name_with_room_for_probabilities_and_withou
     room: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without room for exact probabilities Aer follows single shots."""
-    from pilot_plugins.qpus import noise as noisy_devices
     from qiskit import ClassicalRegister, QuantumRegister
 
     if room is not None:
-        monkeypatch.setattr(noisy_devices, "_MAX_VALUES", room)
+        monkeypatch.setattr("pilot.quantum.device_noise._MAX_VALUES", room)
     qpu = FakeQPU("fake:manila", "manila")
     qpu.open()
     circuit = QuantumCircuit(QuantumRegister(2, "x"), ClassicalRegister(1, "q"), ClassicalRegister(2, "y"))
@@ -344,3 +344,81 @@ def test_fake_takes_the_time_that_it_is_told_to() -> None:
     begin = time.monotonic()
     run_job(qpu, [circuit, circuit], 100, [1, 2])
     assert time.monotonic() - begin >= 0.5
+
+
+def ladder(line: list[int], rounds: int) -> QuantumCircuit:
+    """One qubit in a superposition is copied to each next one of the line; in later rounds it is turned again."""
+    circuit = QuantumCircuit(27, len(line))
+    for number in range(rounds):
+        for one, other in itertools.pairwise(line):
+            circuit.sx(one)
+            circuit.rz(0.4 + number, one)
+            circuit.cx(one, other)
+    circuit.measure(line, range(len(line)))
+    return circuit
+
+
+#: Each is a neighbour of the one before on kolkata.
+LINE = [0, 1, 4, 7, 10, 12, 15, 18, 21, 23, 24, 25, 22, 19, 16, 14, 11, 8, 5, 3]
+
+
+def test_fake_wide_circuits_have_the_probabilities_of_the_whole_state() -> None:
+    """On seven qubits, which both can follow."""
+    import numpy as np
+    from pilot_plugins.qpus.noise import NoisyDevice
+    from qiskit_ibm_runtime.fake_provider import FakeKolkataV2
+
+    device = NoisyDevice(FakeKolkataV2().target)
+    small, active = device.reduce(ladder(LINE[:7], 2))
+    scheduled = device.schedule(small, active)
+    bits, wanted = device.probabilities(scheduled, active)
+    same, chain = device.chain(scheduled, active, 60.0)
+    table, counts = chain.sample(same, 10**12, np.random.default_rng(0), lambda: None)
+    found = np.zeros(1 << len(bits))
+    found[(table << np.arange(len(bits))).sum(axis=1)] = counts / 1e12
+    assert same == bits
+    assert abs(found - wanted).sum() < 2e-5
+
+
+def test_fake_samples_wide_circuits_that_are_little_entangled() -> None:
+    """Twenty qubits in a second, where Aer would take hours, shot by shot. The same seed gives the same."""
+    from pilot_plugins.qpus.noise import NoisyDevice
+    from qiskit_ibm_runtime.fake_provider import FakeKolkataV2
+
+    device = NoisyDevice(FakeKolkataV2().target)
+    ghz = QuantumCircuit(27, 20)
+    ghz.sx(LINE[0])
+    for one, other in itertools.pairwise(LINE):
+        ghz.cx(one, other)
+    ghz.measure(LINE, range(20))
+    begin = time.process_time()
+    outcomes = device.run(ghz, 100_000, 1, lambda: None)
+    assert time.process_time() - begin < 20
+    right = share(outcomes, "0" * 20, "1" * 20)
+    assert 0.2 < right < 0.8
+    assert device.run(ghz, 100_000, 1, lambda: None).get_counts() == outcomes.get_counts()
+
+
+def test_fake_a_wide_circuit_that_is_too_entangled_is_followed_shot_by_shot(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pilot_plugins.qpus.noise import NoisyDevice
+    from qiskit_ibm_runtime.fake_provider import FakeKolkataV2
+
+    monkeypatch.setattr("pilot.quantum.device_noise._MAX_VALUES", 0)  # no room for exact probabilities
+    monkeypatch.setattr("pilot.quantum.noisy_chains._STEP", 1e6)
+    outcomes = NoisyDevice(FakeKolkataV2().target).run(ladder(LINE[:3], 1), 100, 1, lambda: None)
+    assert outcomes.weights.sum() == 100
+
+
+def test_fake_a_wide_circuit_without_room_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    qpu = FakeQPU("fake:brisbane", "brisbane")
+    qpu.open()
+    monkeypatch.setattr("pilot.quantum.noisy_chains._STEP", 1e6)
+    ghz = QuantumCircuit(60)
+    ghz.h(0)
+    for qubit in range(59):
+        ghz.cx(qubit, qubit + 1)
+    ghz.measure_all()
+    ghz.name = "wide"
+    wanted = r"'wide': to follow 6\d qubits with noise shot by shot takes .* GiB, this machine has .* GiB: cut it"
+    with pytest.raises(QPUError, match=wanted):
+        run_job(qpu, [compiled(qpu, ghz)], 10, [1])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from pilot import PilotDescription, TaskDescription
+from pilot import PilotDescription
 from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
 from pilot_miniapps.qos_mitigator import report
 from pilot_miniapps.qos_mitigator.settings import Settings
@@ -63,9 +63,8 @@ class QosMitigator(MiniApp):
         self._details: dict[str, Any] = {}
 
     def pilots(self) -> Sequence[str | PilotDescription]:
-        """One pilot of two cores; for wide circuits it has the first device."""
-        qpus = (f"fake:{self.settings.snapshots[0]}",) if "large" in self.settings.study else ()
-        return [PilotDescription(engine="process", cores_per_node=2, qpus=qpus, name="studies")]
+        """One pilot of two cores."""
+        return [PilotDescription(engine="process", cores_per_node=2, name="studies")]
 
     def memory(self) -> int:
         """The state of twelve qubits with noise, and its copies, in each worker."""
@@ -185,30 +184,11 @@ class QosMitigator(MiniApp):
         return report.harm(run, found)
 
     def _large(self, run: Run) -> list[Any]:
-        from pilot.qos.families import circuit
-        from pilot_miniapps.qos_mitigator.large import FAMILIES, Large, fidelity, ideal, large
-        from pilot_miniapps.qos_mitigator.machine import LEVEL
+        from pilot_miniapps.qos_mitigator.large import FAMILIES, Large, large
 
-        given, snapshot = self.settings, self.settings.snapshots[0]
-        whole = {
-            family: run.submit_task(
-                f"whole/{family}",
-                TaskDescription(
-                    circuit=circuit(family, given.large_qubits),
-                    shots=given.trajectories,
-                    qpu=f"fake:{snapshot}",
-                    optimization_level=LEVEL,
-                    seed=0,
-                ),
-            )
-            for family in FAMILIES
-        }
-        with run.progress(list(whole.values()), "circuits"):
-            plain = {
-                family: fidelity(ideal(family, given.large_qubits), task.result()) for family, task in whole.items()
-            }
+        given = self.settings
         calls = {
-            f"large/{family}": (snapshot, family, given.large_qubits, given.shots, given.seeds, plain[family])
+            f"large/{family}": (given.snapshots[0], family, given.large_qubits, given.shots, given.seeds)
             for family in FAMILIES
         }
         return report.large(run, self._results(run, large, calls, Large, "circuits"))

@@ -62,7 +62,7 @@ def fidelity(known: Mapping[str, float], found: Outcomes) -> float:
     return float(sum(sqrt(value * counts.get(text, 0.0) / total) for text, value in known.items()) ** 2)
 
 
-def large(snapshot: str, family: str, qubits: int, shots: int, seeds: int, plain: float) -> Large:
+def large(snapshot: str, family: str, qubits: int, shots: int, seeds: int) -> Large:
     """One family.
 
     Args:
@@ -71,18 +71,18 @@ def large(snapshot: str, family: str, qubits: int, shots: int, seeds: int, plain
         qubits: of the circuit.
         shots: on both sides.
         seeds: numbers of samplings.
-        plain: the fidelity of the circuit as it is, which was measured before.
     """
     device, noiseless, known = machine(snapshot), Noiseless(), ideal(family, qubits)
     options = QosOptions(stages=[Cutting(required=True), "readout"])
     choice = Mitigator(device.info, options, LEVEL).choose(circuit(family, qubits), shots)
     numbers = range(seeds)
-    mitigated = [fidelity(known, device.run(choice.variant, shots, number)) for number in numbers]
+    plain = [fidelity(known, device.run(choice.goal.base(), shots, number)) for number in numbers]
+    mitigated = [fidelity(known, device.run(choice.variant, shots, 1000 + number)) for number in numbers]
     cut = [fidelity(known, noiseless.run(choice.variant, shots, number)) for number in numbers]
     values = np.array(list(known.values()))
     drawn = np.random.default_rng(0).multinomial(shots, values, size=seeds)
     whole = np.sqrt(values * drawn / shots).sum(axis=1) ** 2
     return Large(
-        *(family, plain, float(whole.mean()), float(np.mean(mitigated)), float(np.mean(cut))),
+        *(family, float(np.mean(plain)), float(whole.mean()), float(np.mean(mitigated)), float(np.mean(cut))),
         *(len(choice.variant.circuits), choice.variant.overhead, choice.variant.name),
     )

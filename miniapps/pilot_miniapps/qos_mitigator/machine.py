@@ -1,4 +1,4 @@
-"""A device whose outcomes are drawn from exact probabilities: what a variant gives on it, without a queue."""
+"""A device whose outcomes are drawn from the probabilities of its noise: what a variant gives on it, with no queue."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from pilot.qos.asking import ask
 from pilot.quantum.compilation import Compiler, structure
-from pilot.quantum.device_noise import DeviceNoise
+from pilot.quantum.device_noise import DeviceNoise, exact_seconds
 from pilot.quantum.fidelities import ideal_of
 from pilot.quantum.mitigation import Device, stages
+from pilot.quantum.noisy_chains import NoisyChain, TooEntangled
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.targets import Reported, readout_of, target_of
 from pilot_miniapps.qos_estimator.devices import jittered
@@ -21,8 +22,12 @@ from pilot_miniapps.qos_estimator.devices import jittered
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
+    from qiskit.circuit import Clbit
 
     from pilot.qos.mitigator import Variant
+
+    #: The measured bits; the state, or the probabilities of all outcomes; which bits of the circuit these are.
+    _Followed = tuple[list[Clbit], NoisyChain | NDArray[np.float64], list[int]]
 
 #: Qiskit's optimization level, and of so many compiled circuits the best is taken, on both sides of a comparison.
 LEVEL, TRIES = 3, 3
@@ -42,7 +47,7 @@ class Machine:
         its = jittered(self.info, random) if errors else self.info
         self.compiler = Compiler(Reported(self.info.name, self.info))
         self._noise = DeviceNoise(target_of(its), readout_of(its))
-        self._known: dict[bytes, tuple[list[int], NDArray[np.float64]]] = {}
+        self._known: dict[bytes, _Followed] = {}
 
     def run(self, variant: Variant, shots: int, seed: int) -> Any:
         """What a variant gives for so many shots, as its merge makes it: mitigation included, each shot counted."""
@@ -65,16 +70,27 @@ class Machine:
 
     def sample(self, compiled: QuantumCircuit, shots: int, random: np.random.Generator) -> Outcomes:
         """Counts of a compiled circuit."""
-        return sampled(compiled, *self._probabilities(compiled), shots, random)
-
-    def _probabilities(self, compiled: QuantumCircuit) -> tuple[list[int], NDArray[np.float64]]:
         key = structure(compiled)
         if key not in self._known:
-            small, active = self._noise.reduce(compiled)
-            bits, found = self._noise.probabilities(self._noise.schedule(small, active), active)
-            places = {bit: place for place, bit in enumerate(small.clbits)}
-            self._known[key] = [places[bit] for bit in bits], found
-        return self._known[key]
+            self._known[key] = self._followed(compiled)
+        bits, state, places = self._known[key]
+        if not isinstance(state, NoisyChain):
+            return sampled(compiled, places, state, shots, random)
+        found, counts = state.sample(bits, shots, random, lambda: None)
+        table = np.zeros((len(counts), compiled.num_clbits), dtype=bool)
+        table[:, places] = found
+        return Outcomes.from_bits(table, counts, registers=registers_of(compiled), shots=shots)
+
+    def _followed(self, compiled: QuantumCircuit) -> _Followed:
+        """What the circuit does: a chain where it is wide and little entangled, else all probabilities."""
+        small, active = self._noise.reduce(compiled)
+        scheduled = self._noise.schedule(small, active)
+        state: NoisyChain | NDArray[np.float64]
+        try:
+            bits, state = self._noise.chain(scheduled, active, exact_seconds(scheduled) / 4)
+        except TooEntangled:
+            bits, state = self._noise.probabilities(scheduled, active)
+        return bits, state, [scheduled.find_bit(bit).index for bit in bits]
 
 
 class Noiseless:

@@ -48,7 +48,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seeds: Annotated[int, msgspec.Meta(ge=2, le=100, description="numbers of samplings")] = 5
     draws: Annotated[int, msgspec.Meta(ge=2, le=1000, description="samplings of each variant in choice and harm")] = 10
     compilations: Annotated[int, msgspec.Meta(ge=1, le=100, description="of static; the best of them is taken")] = 5
-    trajectories: Annotated[int, msgspec.Meta(ge=64, le=10**6, description="of the whole circuits of large")] = 1024
     errors: Annotated[
         int,
         msgspec.Meta(ge=0, description="0: devices have the errors that they report; else others, drawn by this seed"),

@@ -8,18 +8,21 @@ and 1.
 
 Counts are drawn from the exact probabilities of all outcomes, which `NoisyState` finds, where that is predicted to be
 faster than a run of Aer: this takes tens of milliseconds to hand a noise model over, and circuits cannot share a run,
-since each has a seed of its own. Aer follows single shots, of many qubits or where gates depend on outcomes.
+since each has a seed of its own. Wide circuits are sampled from a `NoisyChain`, where that takes a quarter of what
+anything else would. Aer follows single shots, of other circuits of many qubits or where gates depend on outcomes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import inf
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pilot.errors import QPUError
-from pilot.quantum.device_noise import DeviceNoise, Place
+from pilot.quantum.device_noise import QUICK, DeviceNoise, Place, exact_seconds
+from pilot.quantum.noisy_chains import TooEntangled
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -31,17 +34,10 @@ if TYPE_CHECKING:
 
 #: Shots that are followed one by one are run in parts that are predicted to take so many seconds.
 _PART = 0.5
-#: Exact probabilities of outcomes are for up to so many measured bits.
-_MAX_BITS = 14
-#: A state has so many values at most: 256 MB, and two more of that size while it changes.
-_MAX_VALUES = 1 << 25
-#: Seconds of a step of `NoisyState` on several qubits, and for each value. Measured with numpy 2.2 on one core.
-_STEP = 5e-5
-_VALUE = 5e-9
+#: Seconds that a chain is predicted to take at most, whatever else would take.
+_LONGEST = 1800.0
 #: Seconds that Aer takes for the error of a gate, or of a delay. Measured with Aer 0.18.2.
 _TOLD = 1e-3
-#: Exact probabilities that are predicted to take less are not compared with anything.
-_QUICK = 5e-3
 
 
 class NoisyDevice(DeviceNoise):
@@ -70,13 +66,18 @@ class NoisyDevice(DeviceNoise):
         going_on()
         small, active = self.reduce(in_registers(circuit))  # Aer's noise passes lose bits outside registers
         scheduled = self.schedule(small, active)
-        seconds = _exact_seconds(scheduled)
-        if seconds > _QUICK and len(parts := parts_of(circuit)) > 1:  # such as circuits that share the device
+        seconds = exact_seconds(scheduled)
+        if seconds > QUICK and len(parts := parts_of(circuit)) > 1:  # such as circuits that share the device
             seeds = draw_seeds(seed, len(parts))
             return joint([self.run(one, shots, its, going_on) for one, its in zip(parts, seeds, strict=True)], seed)
-        if seconds > _QUICK:
+        if seconds > QUICK:
             best = self._estimate(scheduled, active, shots)
+            limit = min(seconds / 4, best.seconds / 4, _LONGEST)
+            chained = self._chained(circuit, scheduled, active, shots, seed, limit, going_on)
+            if chained is not None:
+                return chained
             if best.seconds < seconds:
+                _check_room(circuit, len(active), best)
                 return self._sampled(circuit, scheduled, active, shots, seed, best, going_on)
         return self._drawn(circuit, scheduled, active, shots, seed, going_on)
 
@@ -87,8 +88,32 @@ class NoisyDevice(DeviceNoise):
         delays = scheduled.count_ops().get("delay", 0)
         about = facts(scheduled, bonds=False)
         best = choose(estimate(replace(about, gates=about.gates + delays), shots, noisy=True))
-        assert best is not None  # trajectories need least, and always can
+        assert best is not None  # single shots need least; whether there is room is looked at where they are followed
         return replace(best, seconds=best.seconds + _TOLD * (delays + len(_places(scheduled, active))))
+
+    def _chained(
+        self,
+        circuit: QuantumCircuit,
+        scheduled: QuantumCircuit,
+        active: Sequence[int],
+        shots: int,
+        seed: int,
+        seconds: float,
+        going_on: Callable[[], None],
+    ) -> Outcomes | None:
+        """Counts from a chain of the qubits; None: that would take more than these seconds."""
+        from pilot.quantum.outcomes import Outcomes, registers_of
+
+        if any(entry.is_control_flow() or len(entry.qubits) > 2 for entry in scheduled.data):
+            return None
+        try:
+            bits, chain = self.chain(scheduled, active, seconds, going_on)
+        except TooEntangled:
+            return None
+        found, counts = chain.sample(bits, shots, np.random.default_rng(seed), going_on)
+        table = np.zeros((len(counts), circuit.num_clbits), dtype=bool)
+        table[:, [scheduled.find_bit(bit).index for bit in bits]] = found
+        return Outcomes.from_bits(table, counts, registers=registers_of(circuit), shots=shots)
 
     def _drawn(
         self,
@@ -176,26 +201,20 @@ class NoisyDevice(DeviceNoise):
         return self._aer_errors[place]
 
 
-def _exact_seconds(scheduled: QuantumCircuit) -> float:
-    """What the exact probabilities are predicted to take; infinite where gates depend on outcomes, or without room."""
-    last = {qubit: number for number, entry in enumerate(scheduled.data) for qubit in entry.qubits}
-    joined: set[Any] = set()
-    bits: set[Any] = set()
-    seconds = 0.0
-    for number, entry in enumerate(scheduled.data):
-        if entry.is_control_flow():
-            return inf
-        if entry.name != "measure" and len(entry.qubits) == 1:
-            continue
-        joined.update(entry.qubits)
-        bits.update(entry.clbits)
-        values = 4 ** len(joined) << len(bits)
-        if values > _MAX_VALUES or len(bits) > _MAX_BITS:
-            return inf
-        seconds += _STEP + _VALUE * values
-        if entry.name == "measure" and last[entry.qubits[0]] == number:
-            joined.remove(entry.qubits[0])
-    return seconds
+def _check_room(circuit: QuantumCircuit, active: int, best: Estimate) -> None:
+    """Refuse what does not fit into this machine's memory.
+
+    Raises:
+        QPUError: it does not.
+    """
+    from pilot.quantum.costs import machine_memory
+
+    if best.bytes > (memory := machine_memory()):
+        takes, here = (f"{some / 2**30:.3g} GiB" for some in (best.bytes, memory))
+        raise QPUError(
+            f"circuit {circuit.name!r}: to follow {active} qubits with noise shot by shot takes {takes}, this machine "
+            f"has {here}: cut it (pilot.quantum.cutting.plan)"
+        )
 
 
 def _places(circuit: QuantumCircuit, active: Sequence[int], wires: dict[Any, int] | None = None) -> set[Place]:

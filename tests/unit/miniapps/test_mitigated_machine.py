@@ -1,0 +1,26 @@
+"""The device of qos-mitigator, beside the device of a pilot. Without pilots."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pilot_miniapps.qos_mitigator.large import fidelity, ideal
+from pilot_miniapps.qos_mitigator.machine import LEVEL, TRIES, machine
+from pilot_plugins.qpus.noise import NoisyDevice
+
+from pilot.qos.families import circuit
+from pilot.quantum.targets import readout_of, target_of
+
+
+@pytest.mark.parametrize("qubits", [4, 16])
+def test_circuits_of_any_width_have_the_fidelity_that_a_pilots_device_gives(qubits: int) -> None:
+    """A few qubits by all probabilities, many by a chain."""
+    device = machine("kolkata")
+    compiled = device.compiler.compile(circuit("ghz", qubits), LEVEL, TRIES)
+    other = NoisyDevice(target_of(device.info), readout_of(device.info))
+    wanted = other.run(compiled, 40_000, 1, lambda: None)
+    for seed in range(2):  # kept after the first
+        found = device.sample(compiled, 40_000, np.random.default_rng(seed))
+        assert found.weights.sum() == 40_000
+        known = ideal("ghz", qubits)
+        assert fidelity(known, found) == pytest.approx(fidelity(known, wanted), abs=0.015)
