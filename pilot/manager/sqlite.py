@@ -25,7 +25,7 @@ from msgspec.structs import astuple, fields
 from pilot.errors import SessionError
 from pilot.manager.commit_count import CommitCount, read_count, tell_lost
 from pilot.manager.journal import KINDS, OF_TASKS, SCHEMA, Journal, Row, SessionRow
-from pilot.manager.sqlite_reader import SqliteReader
+from pilot.manager.sqlite_reader import INHERITED, SqliteReader
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +170,10 @@ class SqliteJournal(SqliteReader, Journal):
         self._db.close()
         self._count.close()
         super().close()
+
+    def forked(self) -> None:
+        super().forked()
+        INHERITED.append(self._db)
 
     def _run(self) -> None:
         while True:

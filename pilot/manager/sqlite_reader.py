@@ -33,6 +33,8 @@ def connect_to_read(journal: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{journal.as_uri()}?{mode}", uri=True, check_same_thread=False, isolation_level=None)
 
 
+#: In a forked child, the connections of its parent: they would be closed when nothing refers to them.
+INHERITED: list[sqlite3.Connection] = []
 #: Of a task that has ended: all columns but the large ones.
 _LARGE = ("payload", "value", "stdout", "stderr")
 _ENDED = "SELECT {} FROM results JOIN tasks ON tasks.id = task".format(
@@ -68,7 +70,6 @@ class SqliteReader(JournalReader):
         self._connect = connect
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
-        self._inherited: sqlite3.Connection | None = None
 
     def __del__(self) -> None:
         if self._connection is not None:
@@ -87,7 +88,9 @@ class SqliteReader(JournalReader):
     def forked(self) -> None:
         """A child must not use, nor close, a connection of its parent (sqlite.org, How To Corrupt, 2.6)."""
         self._lock = threading.RLock()
-        self._inherited, self._connection = self._connection, None
+        if self._connection is not None:
+            INHERITED.append(self._connection)
+        self._connection = None
 
     def close(self) -> None:
         """Close the connection. What is asked for afterwards gets another one: results are read as long as there are
