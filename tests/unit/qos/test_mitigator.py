@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import networkx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -134,6 +135,17 @@ def test_frozen_problems_have_the_energies_of_the_whole(problem: Ising, data: An
         assert problem.energies(1 - bits) == pytest.approx(problem.energies(bits))
         seen += seen[::-1]
     assert (seen == 1).all()
+
+
+def test_graphs_of_numpy_and_weights_that_are_none() -> None:
+    graph = networkx.Graph()
+    graph.add_edge(np.int64(2), np.int64(0), weight=np.float64(0.5))
+    assert Ising.of(graph, 3) == Ising(fields=(0.0,) * 3, couplings={(0, 2): 0.5})
+    graph.add_edge(0, 1, weight="much")
+    with pytest.raises(
+        DescriptionError, match="objective: 'much' is not valid; expected edges whose weight is a number"
+    ):
+        Ising.of(graph, 3)
 
 
 def qaoa(problem: Ising, angles: Iterable[tuple[float, float]]) -> QuantumCircuit:
