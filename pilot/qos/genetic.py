@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pilot.interfaces import QPUTable, QueuedTask, Spreads
 from pilot.qos.policies import match
-from pilot.scheduling.qpu_policies import QPUPolicy, losses, number
+from pilot.scheduling.qpu_policies import QPUPolicy, losses, number, whole
 
 if TYPE_CHECKING:
     from pymoo.core.problem import Problem
@@ -52,9 +52,9 @@ class GeneticSearch(QPUPolicy):
         """
         super().__init__(**moving)
         self._c = number("c", c, 0.0, 1.0)
-        self._population = int(number("population", population, 4))
-        self._generations = int(number("generations", generations, 1))
-        self._seed = int(number("seed", seed, 0))
+        self._population = whole("population", population, 4)
+        self._generations = whole("generations", generations, 1)
+        self._seed = whole("seed", seed, 0)
 
     def score(self, table: QPUTable, at: int, wait: NDArray[np.float64], age: float) -> NDArray[np.float64]:
         time = wait + np.nan_to_num(table.seconds[at])

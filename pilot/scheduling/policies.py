@@ -45,6 +45,8 @@ class FirstComeFirstServed(Policy):
         Args:
             strict: no task for cores starts before one that was submitted earlier, even where there is room for it.
         """
+        if not isinstance(strict, bool):
+            raise ValueError(f"strict: {strict!r} is not valid; expected True or False")
         self.is_strict = strict
 
     def order(self, task: QueuedTask, now: float) -> Any:
@@ -110,6 +112,8 @@ class FairShare(Policy):
             shares: by name, how much it may use in proportion to others; 1 for names that are not in it.
         """
         self._half_life = _positive("half_life", half_life)
+        if not isinstance(shares, Mapping | None):
+            raise ValueError(f"shares: {shares!r} is not valid; expected numbers by name, such as {{'ada': 2.0}}")
         self._shares = {name: _positive(f"shares[{name!r}]", share) for name, share in (shares or {}).items()}
         #: By name: seconds used, and when that was so.
         self._used: dict[str, tuple[float, float]] = {}

@@ -197,3 +197,14 @@ def number(name: str, given: Any, least: float = -np.inf, most: float = np.inf) 
         expected = f"a finite number{bounds}" if most == np.inf else f"a number from {least:g} to {most:g}"
         raise ValueError(f"{name}: {given!r} is not valid; expected {expected}")
     return float(given)
+
+
+def whole(name: str, given: Any, least: int) -> int:
+    """A setting that is a whole number.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(given, bool) or not isinstance(given, int) or given < least:
+        raise ValueError(f"{name}: {given!r} is not valid; expected a whole number of at least {least}")
+    return given

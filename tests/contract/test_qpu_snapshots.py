@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import time
+from pathlib import Path
 
 import pytest
 from pilot_plugins.qpus.fake import FakeQPU
 from qiskit import QuantumCircuit, generate_preset_pass_manager
 
-from pilot.errors import QPUError
+from pilot.errors import DescriptionError, QPUError
 from pilot.interfaces import QPU
 from pilot.testing.qpus import bell, compiled, run, run_job, share
 
@@ -22,6 +23,22 @@ def test_every_snapshot_has_a_name() -> None:
     for name in ("FakeKolkataV2", "fake_kolkata", "ibm_kolkata", "Kolkata", "kolkata"):
         assert FakeQPU("fake", name).snapshot == "kolkata"
     assert FakeQPU("fake", "fractional").snapshot in _snapshots()
+
+
+@pytest.mark.parametrize(
+    ("option", "lines", "words"),
+    [
+        ("outages", "begin,end\nnan,10\n", "line 2 of .* is 'nan,10'; expected begin,end, two numbers"),
+        ("outages", "begin,end\n10,5\n", "must end later"),
+        ("calibration", "begin,factor\n0,nan\n", "line 2 of .* is '0,nan'; expected begin,factor, two numbers"),
+        ("calibration", "begin,factor\n0,inf\n", "a factor that is not above 0, or not finite"),
+    ],
+)
+def test_files_of_a_fake_device_that_are_not_valid(option: str, lines: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "file.csv"
+    file.write_text(lines)
+    with pytest.raises(DescriptionError, match=words):
+        FakeQPU("fake", f"manila?clock=0&{option}={file}")
 
 
 def idle(microseconds: float) -> QuantumCircuit:

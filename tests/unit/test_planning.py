@@ -248,6 +248,9 @@ def test_settings_of_policies_are_checked() -> None:
         ("tradeoff", {"price": -1}, "price: -1 is not valid; expected a finite number of at least 0"),
         ("tradeoff", {"price": float("inf")}, "price: inf is not valid; expected a finite number of at least 0"),
         ("least-wait", {"moves": True, "every": 0}, "every: 0 is not valid; expected a finite number of at least 0.1"),
+        ("nsga2", {"population": 10.5}, "population: 10.5 is not valid; expected a whole number of at least 4"),
+        ("fcfs", {"strict": "no"}, "strict: 'no' is not valid; expected True or False"),
+        ("fair-share", {"shares": 3}, "shares: 3 is not valid; expected numbers by name"),
         ("fair-share", {"half_life": 0}, "half_life: 0 is not valid; expected a number above 0"),
         ("hrrn", {"unknown": float("nan")}, "unknown: nan is not valid"),
     ):

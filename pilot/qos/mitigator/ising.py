@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,14 +165,17 @@ def _edges(given: Any) -> Iterable[tuple[int, int, float]] | None:
 def _weight(value: Any) -> float:
     if isinstance(value, Mapping):
         value = value.get("weight")
-    return 1.0 if value is None else float(value)
+    try:
+        return 1.0 if value is None else float(value)
+    except (TypeError, ValueError):
+        raise invalid("objective", value, "edges whose weight is a number, or that have none") from None
 
 
 def _couplings(edges: Iterable[tuple[int, int, float]], size: int) -> dict[tuple[int, int], float]:
     couplings: dict[tuple[int, int], float] = {}
     for one, other, weight in edges:
-        if not all(isinstance(node, int) and 0 <= node < size for node in (one, other)) or one == other:
+        if not all(isinstance(node, Integral) and 0 <= node < size for node in (one, other)) or one == other:
             raise invalid("objective", (one, other), f"edges between two different nodes 0 to {size - 1}, the qubits")
-        pair = (min(one, other), max(one, other))
+        pair = (int(min(one, other)), int(max(one, other)))
         couplings[pair] = couplings.get(pair, 0.0) + weight
     return couplings

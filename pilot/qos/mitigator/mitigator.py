@@ -13,11 +13,11 @@ from pilot.errors import DescriptionError, PilotError, PluginError, QPUError, in
 from pilot.qos.mitigator.forecasts import Forecaster
 from pilot.qos.mitigator.goals import Goal
 from pilot.qos.mitigator.stages.stage import Context, QosStage
+from pilot.qos.mitigator.variants import Variant
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
-    from pilot.qos.mitigator.variants import Variant
     from pilot.resources import QPUInfo
 
 #: The group of entry points, and the stages that are tried unless others are named. What twirling and decoupling gain,
@@ -204,7 +204,10 @@ class _Search:
 
     def _variants(self, stage: QosStage, variant: Variant) -> list[Variant]:
         try:
-            return list(stage.variants(variant, self._context))
+            found = list(stage.variants(variant, self._context))
+            if wrong := [one for one in found if not isinstance(one, Variant)]:
+                raise TypeError(f"it gave {wrong[0]!r}, which is no Variant")
+            return found
         except DescriptionError:
             raise
         except Exception as error:

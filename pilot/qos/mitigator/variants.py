@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import isclose
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +50,16 @@ class Replacement:
     merge: Merge
     #: The circuits' results are averaged; else they are multiplied.
     averaged: bool = False
+
+    def __post_init__(self) -> None:
+        number = len(self.circuits)
+        if not number or len(self.shares) != number or len(self.groups) != number:
+            counts = f"{number} circuits, {len(self.shares)} shares and {len(self.groups)} groups"
+            raise ValueError(f"a replacement has {counts}; expected as many of each, at least one")
+        if min(self.shares) < 0 or not isclose(sum(self.shares), 1.0, abs_tol=1e-6):
+            raise ValueError(
+                f"a replacement has the shares {list(self.shares)}; expected numbers of at least 0, of sum 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from math import inf, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,8 +72,8 @@ class Drift:
 
     def _read(self) -> None:
         rows = _rows(self._path, ("begin", "factor"), "calibration")
-        if any(not factor > 0 for _, factor in rows):
-            raise DescriptionError(f"calibration: {self._path} has a factor that is not above 0")
+        if any(not 0 < factor < inf for _, factor in rows):
+            raise DescriptionError(f"calibration: {self._path} has a factor that is not above 0, or not finite")
         self._rows, self._changed = rows, _changed(self._path)
 
     def calibration(self, now: float) -> tuple[int, float]:
@@ -129,6 +130,8 @@ def _rows(path: str, columns: tuple[str, str], option: str) -> list[tuple[float,
             continue
         try:
             first, second = map(float, words)
+            if isnan(first) or isnan(second):
+                raise ValueError
         except ValueError:
             raise DescriptionError(
                 f"{option}: line {number} of {path} is {','.join(words)!r}; expected {','.join(columns)}, two numbers",

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import networkx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -26,6 +27,7 @@ from pilot.qos.mitigator.stages.freezing import Freezing, values_of
 from pilot.qos.mitigator.stages.noise import Decoupling
 from pilot.qos.mitigator.stages.readout import ReadoutCorrection
 from pilot.qos.mitigator.stages.reuse import reused
+from pilot.qos.mitigator.variants import Replacement, single
 from pilot.quantum.fidelities import ideal_of
 from pilot.resources import QPUInfo
 from pilot.testing.stages import exact
@@ -134,6 +136,17 @@ def test_frozen_problems_have_the_energies_of_the_whole(problem: Ising, data: An
         assert problem.energies(1 - bits) == pytest.approx(problem.energies(bits))
         seen += seen[::-1]
     assert (seen == 1).all()
+
+
+def test_graphs_of_numpy_and_weights_that_are_none() -> None:
+    graph = networkx.Graph()
+    graph.add_edge(np.int64(2), np.int64(0), weight=np.float64(0.5))
+    assert Ising.of(graph, 3) == Ising(fields=(0.0,) * 3, couplings={(0, 2): 0.5})
+    graph.add_edge(0, 1, weight="much")
+    with pytest.raises(
+        DescriptionError, match="objective: 'much' is not valid; expected edges whose weight is a number"
+    ):
+        Ising.of(graph, 3)
 
 
 def qaoa(problem: Ising, angles: Iterable[tuple[float, float]]) -> QuantumCircuit:
@@ -332,6 +345,31 @@ def test_stages_of_others(manila: QPUInfo) -> None:
         Mitigator(manila, QosOptions(stages=[Broken()])).choose(circuit("ghz", 3), 1000)
     choice = Mitigator(manila, QosOptions(stages=[Beyond()])).choose(circuit("ghz", 3), 1000)
     assert choice.considered[1].rejected == "99 cuts and frozen qubits, the budget is 3"
+
+
+class Wasteful(QosStage):
+    """Runs each circuit with as many shots as all of them have."""
+
+    name = "wasteful"
+
+    def variants(self, variant: Variant, context: Context) -> Iterable[Variant]:
+        part = Replacement(circuits=[context.goal.circuit] * 2, shares=[1.0, 1.0], groups=[0, 0], merge=single)
+        yield variant.replaced([part], Step(stage=self.name, text="twice"))
+
+
+class Numbers(QosStage):
+    name = "numbers"
+
+    def variants(self, variant: Variant, context: Context) -> Iterable[Variant]:
+        return [7]  # type: ignore[list-item]
+
+
+def test_stages_that_make_no_variants(manila: QPUInfo) -> None:
+    wrong = r"'wasteful' failed .* the shares \[1.0, 1.0\]; expected numbers of at least 0, of sum 1"
+    with pytest.raises(PluginError, match=wrong):
+        Mitigator(manila, QosOptions(stages=[Wasteful()])).choose(circuit("ghz", 3), 1000)
+    with pytest.raises(PluginError, match=r"'numbers' failed .* it gave 7, which is no Variant"):
+        Mitigator(manila, QosOptions(stages=[Numbers()])).choose(circuit("ghz", 3), 1000)
 
 
 @pytest.mark.parametrize("stages", ["cutting", ["cutting", "cutting"], [7], 7], ids=str)

@@ -223,3 +223,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_wrong_words(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", *words]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_study_of_a_trace_needs_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "qos-scheduler", "--study", "trace", "--output", str(tmp_path / "run")]
+    assert main(words) == 2
+    assert "trace: None is not valid: trace needs a file, give --trace FILE" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
