@@ -187,7 +187,11 @@ def test_bad_programs_end_as_invalid_with_their_place(client: ServiceClient) -> 
         ({"program": "\0"}, "program", "NUL"),
         ({"program": BELL, "shoots": 5}, "shoots", "there is no such field"),
         ({"program": BELL, "qpu": 5}, "qpu", "valid string; or: Input should be a valid array"),
-        ({"program": BELL, "parameters": {"a": "x"}}, "parameters.a", "valid number; or: Input should be a valid array"),
+        (
+            {"program": BELL, "parameters": {"a": "x"}},
+            "parameters.a",
+            "valid number; or: Input should be a valid array",
+        ),
         ({"program": BELL, "optimization_level": 4}, "optimization_level", "less than or equal to 3"),
         ({"program": BELL, "session": "A" * 32}, "session", "no session"),
         ({}, "body", "exactly one of program and function"),
