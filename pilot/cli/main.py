@@ -25,8 +25,7 @@ import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from pilot.cli import completion, fields, qpus, remote, report, run, serve, sessions, simulate, sites, streams, submit
-from pilot.cli.findings import show_findings
+from pilot.cli import streams
 from pilot.cli.interruption import Interrupted, taken
 from pilot.errors import DescriptionError, NoPilotError, PilotError, PluginError
 
@@ -99,6 +98,9 @@ def _run(argv: list[str], interruption: Interruption) -> int:
 
 def _parser(interruption: Interruption) -> argparse.ArgumentParser:
     """The command line: each command has a parser of its own, which sets ``call(options) -> exit status``."""
+    # Here, since they take most of a second: a Ctrl-C meanwhile is one line.
+    from pilot.cli import completion, fields, qpus, remote, report, run, serve, sessions, simulate, sites, submit
+
     parser = argparse.ArgumentParser(
         prog="pilot", description="Pilot jobs for quantum-HPC.", epilog=_EPILOG, allow_abbrev=False
     )
@@ -145,6 +147,7 @@ def examine(as_json: bool, site: str | None, session: str | None) -> int:
     """`pilot doctor`: 0 when everything is there that ``local://`` needs, or that the site profile asks for, or when
     the session's manager had no error of its own."""
     from pilot.cli import doctor
+    from pilot.cli.findings import show_findings
     from pilot.cli.session_errors import examine_session
 
     findings = examine_session(session) if session else doctor.examine_site(site) if site else doctor.examine()

@@ -48,6 +48,7 @@ _CALLED = {
     **dict.fromkeys(("nodes", "nnodes", "nodes_per_block"), "number_of_nodes"),
     **dict.fromkeys(("cpus", "cpus_per_task", "n_workers", "max_workers", "max_workers_per_node"), "cores_per_node"),
     **dict.fromkeys(("ntasks", "tasks_per_node", "processes"), "cores_per_node"),
+    **dict.fromkeys(("env", "env_vars"), "environment"),
     "python": "venv",
     "worker_init": "scheduler_script_commands",
 }

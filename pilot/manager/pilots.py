@@ -150,8 +150,8 @@ class Pilot:
         try:
             return self._clients.open(registry.load("pilot.engines", self.description.engine), self._client)
         except NotImplementedError as error:
-            text = f"pilot {self.name} has the engine {self.description.engine!r}, which has no client of its own; "
-            raise NotImplementedError(text + "describe it with engine='dask' or 'ray', or use the manager") from error
+            text = f"pilot {self.name}: {error}; describe it with engine='dask' or 'ray', or use the manager"
+            raise NotImplementedError(text) from error
 
     def __reduce__(self) -> Any:
         raise TypeError("a Pilot cannot be pickled: a task can take its name along")

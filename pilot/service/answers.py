@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,10 @@ from pilot.service.problems import STORE_ERRORS, Problem, store_away
 PROBLEM, _PLAIN = "application/problem+json", "application/json"
 #: Of a value that stands in a message: so many characters at most.
 SHOWN = 100
+#: In the place of an error: which of several types it is about.
+_BRANCH = re.compile(r"bool|int|float|str|constrained-\w+|(?:list|dict|union|function-\w+)\[.*\]")
+#: Messages by the type of an error, where those of Pydantic say less.
+_MESSAGES = {"extra_forbidden": "there is no such field"}
 
 
 def body(status: int, detail: str, errors: list[dict[str, str]] | None = None) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        errors = [_described(one) for one in error.errors()]
+        errors = _merged([_described(one) for one in error.errors()])
         first = errors[0]
         return response(422, f"{first['field']}: {first['message']}", errors)
 
@@ -88,14 +93,24 @@ def shown(given: object) -> str:
 
 def _described(error: Any) -> dict[str, str]:
     """One error of the types of the request: the field as a path, what is expected, and what was given."""
-    place = [str(part) for part in error["loc"]]
+    place = [str(part) for part in error["loc"] if _BRANCH.fullmatch(str(part)) is None]
     if len(place) > 1 and place[0] in ("body", "query", "path", "header", "cookie"):
         place = place[1:]
     return {
         "field": ".".join(place),
-        "message": error["msg"].removeprefix("Value error, "),
+        "message": _MESSAGES.get(error["type"]) or error["msg"].removeprefix("Value error, "),
         "given": shown(error.get("input")),
     }
+
+
+def _merged(errors: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Of a field that may have one of several types, one error with what each of them expects."""
+    found: dict[str, dict[str, str]] = {}
+    for one in errors:
+        before = found.setdefault(one["field"], one)
+        if before is not one and one["message"] not in before["message"]:
+            before["message"] += f"; or: {one['message']}"
+    return list(found.values())
 
 
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:

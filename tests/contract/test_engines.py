@@ -17,7 +17,7 @@ class TestProcess(EngineContract):
 
     def test_native_client(self, pilot: Pilot) -> None:
         assert pilot._client == {}
-        with pytest.raises(NotImplementedError, match="has no client of its own"):
+        with pytest.raises(NotImplementedError, match="has no native client; describe it"):
             pilot.get_client()
 
 

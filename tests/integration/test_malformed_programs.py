@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from qiskit.quantum_info import Operator
 
 from pilot.errors import DescriptionError, ProgramError
 from pilot.quantum import load
@@ -120,6 +121,19 @@ def test_what_a_parsed_program_takes_is_limited(text, limits, said, monkeypatch)
 def test_a_program_that_cannot_be_read_again_is_an_error():
     with pytest.raises(ProgramError, match="OpenQASM 3: the parsed program cannot be written as QPY"):
         load(LARGE["cannot be read"][0], untrusted=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "QINIT 3\nCONTROL q[2]\nCU q[0],q[1],(1,2,3,4)\nU3 q[0],(1,2,3) controlled_by (q[1])\nENDCONTROL",
+        'OPENQASM 3.0; include "stdgates.inc"; qubit[3] q; ctrl @ cu(1,2,3,4) q[0], q[1], q[2]; delay[100ns] q[0];',
+    ],
+)
+def test_gates_and_delays_that_qpy_loses_come_through(text):
+    ours, theirs = load(text).to_qiskit(), load(text, untrusted=True).to_qiskit()
+    assert [one.operation.name for one in theirs.data] == [one.operation.name for one in ours.data]
+    assert Operator(theirs).equiv(Operator(ours))
 
 
 def test_memory_is_limited(monkeypatch):

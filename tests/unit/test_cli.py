@@ -4,6 +4,8 @@ import contextlib
 import re
 import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -318,3 +320,9 @@ def test_settings_that_are_no_struct_are_named(settings, monkeypatch, capsys):
     monkeypatch.setattr(Sample, "Settings", settings)
     assert cli.main(["run", "sample"]) == 2
     assert "the mini-app 'sample': Settings is " in capsys.readouterr().err
+
+
+def test_commands_are_imported_where_ctrl_c_is_taken():
+    code = "import sys, pilot.cli.main; print([name for name in sys.modules if name == 'pilot.cli.run'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -20,7 +20,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
 
 REQUEST = struct.Struct("<I")
 ANSWER = struct.Struct("<cQ")
@@ -149,12 +152,10 @@ def _described(error: Exception) -> bytes:
     return json.dumps({"message": str(error), "data": data, "kind": type(error).__name__}).encode()
 
 
-def _pack(circuit: object) -> bytes:
-    from qiskit import qpy
+def _pack(circuit: QuantumCircuit) -> bytes:
+    from pilot.quantum.packing import pack
 
-    buffer = io.BytesIO()
-    qpy.dump(circuit, buffer)
-    return buffer.getvalue()
+    return pack(circuit)
 
 
 def _send(answers: BinaryIO, kind: bytes, body: bytes) -> None:

@@ -8,7 +8,6 @@ process, also when it is killed: their input closes. What comes back is QPY, of 
 from __future__ import annotations
 
 import atexit
-import io
 import json
 import os
 import select
@@ -26,6 +25,7 @@ import psutil
 from qiskit import qpy
 
 from pilot.errors import DescriptionError, PluginError, ProgramError
+from pilot.quantum.packing import unpack
 from pilot.quantum.programs.child import ANSWER, MAX_ANSWER, READY, REQUEST
 from pilot.quantum.programs.problems import program_error
 
@@ -243,5 +243,5 @@ def _raise(answer: dict[str, Any]) -> None:
 def _unpacked(answer: bytes) -> QuantumCircuit:
     if answer[:6] != b"QISKIT" or answer[6] != qpy.QPY_VERSION:
         raise PluginError("the process that parses untrusted programs answered with something else than QPY")
-    circuits: list[QuantumCircuit] = qpy.load(io.BytesIO(answer))  # the process has read it, within limits
+    circuits = unpack(answer)  # the process has read it, within limits
     return circuits[0]
