@@ -37,6 +37,10 @@ LEVEL, TRIES = 3, 3
 ROOM, LONGEST = 1 << 26, 600.0
 
 
+class TooWide(QPUError):
+    """A circuit uses too many qubits, too entangled to be followed with noise."""
+
+
 class Machine:
     """A snapshot with its noise.
 
@@ -89,7 +93,7 @@ class Machine:
         """What the circuit does: a chain where it is wide and little entangled, else all probabilities.
 
         Raises:
-            QPUError: it is too wide for both.
+            TooWide: it is, for both.
         """
         small, active = self._noise.reduce(compiled)
         scheduled = self._noise.schedule(small, active)
@@ -99,7 +103,7 @@ class Machine:
             bits, state = self._noise.chain(scheduled, active, min(seconds / 4, LONGEST))
         except TooEntangled:
             if seconds == inf:
-                raise QPUError(
+                raise TooWide(
                     f"circuit {compiled.name!r} uses {len(active)} qubits of {self.info.name}, too entangled to be "
                     "followed with noise: take fewer qubits, or another device"
                 ) from None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pilot_miniapps.qos_mitigator import fidelity as study
 from pilot_miniapps.qos_mitigator.large import fidelity, ideal
-from pilot_miniapps.qos_mitigator.machine import LEVEL, TRIES, Machine, machine
+from pilot_miniapps.qos_mitigator.machine import LEVEL, TRIES, Machine, TooWide, machine
 from pilot_plugins.qpus.noise import NoisyDevice
 
-from pilot.errors import QPUError
 from pilot.qos.families import circuit
 from pilot.quantum.targets import readout_of, target_of
 
@@ -33,5 +33,7 @@ def test_what_is_too_wide_and_too_entangled_is_refused_before_it_takes_all_memor
     monkeypatch.setattr("pilot.quantum.noisy_chains._STEP", 1e6)
     device = Machine("kolkata")
     compiled = device.compiler.compile(circuit("ghz", 14), 1)
-    with pytest.raises(QPUError, match=r"uses 1\d qubits of fake:kolkata, too entangled .* take fewer qubits"):
+    with pytest.raises(TooWide, match=r"uses 1\d qubits of fake:kolkata, too entangled .* take fewer qubits"):
         device.sample(compiled, 10, np.random.default_rng(0))
+    monkeypatch.setattr(study, "machine", lambda *_: device)
+    assert study.case("kolkata", "ghz", 14, 0, 1024, 2, 0) is None
