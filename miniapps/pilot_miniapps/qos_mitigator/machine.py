@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pilot.errors import QPUError
+from pilot import QPUError
 from pilot.qos.asking import ask
 from pilot.quantum.compilation import Compiler, structure
 from pilot.quantum.device_noise import DeviceNoise, exact_seconds
