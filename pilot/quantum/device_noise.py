@@ -227,8 +227,14 @@ class DeviceNoise:
         return gate_error(rate, properties.duration, [self.times(qubit) for qubit in qubits])
 
 
-def exact_seconds(scheduled: QuantumCircuit) -> float:
-    """What the exact probabilities are predicted to take; infinite where gates depend on outcomes, or without room."""
+def exact_seconds(scheduled: QuantumCircuit, room: int | None = None) -> float:
+    """What the exact probabilities are predicted to take; infinite where gates depend on outcomes, or without room.
+
+    Args:
+        scheduled: from `DeviceNoise.schedule`.
+        room: a state has so many values at most, of 8 bytes, and three times that while it changes; None: 2**25.
+    """
+    room = _MAX_VALUES if room is None else room
     last = {qubit: number for number, entry in enumerate(scheduled.data) for qubit in entry.qubits}
     joined: set[Any] = set()
     bits: set[Any] = set()
@@ -241,7 +247,7 @@ def exact_seconds(scheduled: QuantumCircuit) -> float:
         joined.update(entry.qubits)
         bits.update(entry.clbits)
         values = 4 ** len(joined) << len(bits)
-        if values > _MAX_VALUES or len(bits) > _MAX_BITS:
+        if values > room or len(bits) > _MAX_BITS:
             return inf
         seconds += _STEP + _VALUE * values
         if entry.name == "measure" and last[entry.qubits[0]] == number:

@@ -33,9 +33,9 @@ CUT = 1e-7
 #: The same, as a part of the state's norm: nothing smaller than errors of rounding is kept.
 _ROUNDING = 1e-15
 #: Seconds to part two sites, and for each unit of rows × columns × the smaller of both. Measured with numpy 2.2 on one
-#: core; the latter for 64 to 1024 rows.
-_STEP = 4e-4
-_PART = 1.8e-9
+#: core; the latter for 256 to 1024 rows.
+_STEP = 2e-4
+_PART = 6e-10
 #: Two sites together have so many values at most: 128 MB, and four more of that size while they are parted.
 _MAX_VALUES = 1 << 24
 #: Outcomes are drawn for so many different beginnings at a time.

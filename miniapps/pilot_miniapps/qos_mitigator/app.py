@@ -152,7 +152,9 @@ class QosMitigator(MiniApp):
             for snapshot in given.snapshots
             for family, seed in cases(given.graphs)
         }
-        found = self._results(run, case, calls, Case, "circuits")
+        asked = self._results(run, case, calls, Case | None, "circuits")
+        found = [one for one in asked if one is not None]
+        run.figure("left_out", len(asked) - len(found), "circuits", n=len(asked))
         widths = tuple(width for width in UTILISED if width <= given.qubits)
         tasks = [
             run.submit(f"utilisation/{family}", utilisation, given.snapshots[0], family, widths, FLOOR, given.shots)
@@ -207,7 +209,7 @@ class QosMitigator(MiniApp):
         return report.freezing(run, self._results(run, frozen, calls, Frozen, "graphs"))
 
     def _results(
-        self, run: Run, function: Callable[..., Any], calls: Mapping[str, Sequence[Any]], kind: type[Any], what: str
+        self, run: Run, function: Callable[..., Any], calls: Mapping[str, Sequence[Any]], kind: Any, what: str
     ) -> list[Any]:
         """Of the calls by their keys; a resumed run has them as plain values."""
         tasks = [run.submit(key, function, *args) for key, args in calls.items()]

@@ -12,7 +12,7 @@ import numpy as np
 from pilot.qos.families import circuit
 from pilot.qos.mitigator import Goal, Mitigator, QosOptions
 from pilot_miniapps.qos_mitigator.cases import neighbours, without_measurements
-from pilot_miniapps.qos_mitigator.machine import LEVEL, Noiseless, machine
+from pilot_miniapps.qos_mitigator.machine import LEVEL, Noiseless, TooWide, machine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,8 +56,8 @@ class Case(msgspec.Struct, frozen=True):
     values_name: str
 
 
-def case(snapshot: str, family: str, qubits: int, seed: int, shots: int, seeds: int, errors: int) -> Case:
-    """One circuit on one device.
+def case(snapshot: str, family: str, qubits: int, seed: int, shots: int, seeds: int, errors: int) -> Case | None:
+    """One circuit on one device; None: it uses too many qubits there to be followed with noise.
 
     Args:
         snapshot: of the device.
@@ -68,6 +68,13 @@ def case(snapshot: str, family: str, qubits: int, seed: int, shots: int, seeds: 
         seeds: numbers of samplings.
         errors: as of `Machine`.
     """
+    try:
+        return _case(snapshot, family, qubits, seed, shots, seeds, errors)
+    except TooWide:
+        return None
+
+
+def _case(snapshot: str, family: str, qubits: int, seed: int, shots: int, seeds: int, errors: int) -> Case:
     device, noiseless = machine(snapshot, errors), Noiseless()
     made = circuit(family, qubits, seed)
     begun = time.process_time()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pilot import QPUError
 from pilot.qos.asking import ask
 from pilot.quantum.compilation import Compiler, structure
 from pilot.quantum.device_noise import DeviceNoise, exact_seconds
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
 
 #: Qiskit's optimization level, and of so many compiled circuits the best is taken, on both sides of a comparison.
 LEVEL, TRIES = 3, 3
+#: Values of a state at most, those of 13 qubits: 1.5 GB while it changes. Seconds of a chain at most.
+ROOM, LONGEST = 1 << 26, 600.0
+
+
+class TooWide(QPUError):
+    """A circuit uses too many qubits, too entangled to be followed with noise."""
 
 
 class Machine:
@@ -82,13 +90,23 @@ class Machine:
         return Outcomes.from_bits(table, counts, registers=registers_of(compiled), shots=shots)
 
     def _followed(self, compiled: QuantumCircuit) -> _Followed:
-        """What the circuit does: a chain where it is wide and little entangled, else all probabilities."""
+        """What the circuit does: a chain where it is wide and little entangled, else all probabilities.
+
+        Raises:
+            TooWide: it is, for both.
+        """
         small, active = self._noise.reduce(compiled)
         scheduled = self._noise.schedule(small, active)
         state: NoisyChain | NDArray[np.float64]
+        seconds = exact_seconds(scheduled, ROOM)
         try:
-            bits, state = self._noise.chain(scheduled, active, exact_seconds(scheduled) / 4)
+            bits, state = self._noise.chain(scheduled, active, min(seconds / 4, LONGEST))
         except TooEntangled:
+            if seconds == inf:
+                raise TooWide(
+                    f"circuit {compiled.name!r} uses {len(active)} qubits of {self.info.name}, too entangled to be "
+                    "followed with noise: take fewer qubits, or another device"
+                ) from None
             bits, state = self._noise.probabilities(scheduled, active)
         return bits, state, [scheduled.find_bit(bit).index for bit in bits]
 
