@@ -296,6 +296,9 @@ def test_logs_stop_and_clean(tmp_path: Path, pilot: Pilot, monkeypatch: pytest.M
         "../pilot-2/agent.log"
     )  # of a pilot in the same array that waits
     assert pilot("logs", folder, "-n", "1").stdout.splitlines()[-1] == "last"
+    assert pilot("logs", folder, "-n", "0").stderr.endswith(
+        "--lines: 0 is not valid; expected a whole number of at least 1\n"
+    )
     assert pilot("logs", folder, "--pilot", "large") == Done(
         2, "", "pilot: sessions logs: there is no pilot 'large'; pilots: small\n"
     )
