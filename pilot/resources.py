@@ -328,13 +328,13 @@ def _too_small(needs: Resources, pilot: Capacity) -> str | None:
         if needs.num_cpus <= node.cores and needs.num_gpus <= len(node.gpus) and needs.memory <= node.memory:
             return None
     on = f"{pilot.name} has" if len(pilot.nodes) == 1 else f"a node of {pilot.name} has at most"
-    for need, have, what in (
-        (needs.num_cpus, max((node.cores for node in pilot.nodes), default=0), "cores"),
-        (needs.num_gpus, max((len(node.gpus) for node in pilot.nodes), default=0), "GPUs"),
-        (needs.memory, max((node.memory for node in pilot.nodes), default=0), "bytes of memory"),
+    for need, have, what, unit in (
+        (needs.num_cpus, max((node.cores for node in pilot.nodes), default=0), "cores", 1),
+        (needs.num_gpus, max((len(node.gpus) for node in pilot.nodes), default=0), "GPUs", 1),
+        (needs.memory, max((node.memory for node in pilot.nodes), default=0), "GiB of memory", 1 << 30),
     ):
         if need > have:
-            return f"{on} {have} {what}, but {need:g} are needed"
+            return f"{on} {have / unit:.6g} {what}, but {need / unit:.6g} are needed"
     return f"no node of {pilot.name} has the needed cores, GPUs and memory together"
 
 

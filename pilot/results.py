@@ -18,7 +18,7 @@ class Spooled(msgspec.Struct, frozen=True, array_like=True):
     frames: tuple[bytes, ...] = ()
     #: Place of a frame → the file that is this frame and nothing else, which other values may use, too.
     large: dict[int, str] = {}
-    #: Places of those of `large` that nobody may write to: they need no copy when they are read.
+    #: Places of the buffers that nobody may write to: they need no copy when they are read.
     readonly: tuple[int, ...] = ()
     #: Files of the objects (`PilotManager.put`) that it refers to.
     objects: tuple[str, ...] = ()

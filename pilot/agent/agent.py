@@ -249,8 +249,8 @@ class Agent:
             if not self._ready_sent:
                 self._ready_sent = True
                 self._send_ready(self._dispatcher.held())
-                for waits in self._dispatcher.waits():
-                    self._report(waits)
+                for report in (*self._dispatcher.started(), *self._dispatcher.waits()):
+                    self._report(report)
             elif self._changes != (self._pool.nodes.changes, self._pool.devices.changes):
                 self._send_ready({})
         is_clear = self._dispatcher.is_idle() and self._link.is_clear()

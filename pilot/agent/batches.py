@@ -32,6 +32,8 @@ class Batch:
         self.partial: list[bytes] = []
         self.returned: set[int] = set()
         self.began = 0.0
+        #: The last of its tasks that was reported to run.
+        self.started: messages.TaskStarted | None = None
 
     def is_short(self) -> bool:
         """True for a batch of slots' tasks after which another one may wait."""

@@ -74,6 +74,11 @@ class Dispatcher:
         """The open tasks of each batch."""
         return {id: batch.missing() for id, batch in self._batches.items()}
 
+    def started(self) -> list[messages.TaskStarted]:
+        """The tasks that were reported to run, and are not over."""
+        reports = [(batch, batch.started) for batch in self._batches.values()]
+        return [one for batch, one in reports if one is not None and one.task in batch.missing()]
+
     def cancel(self, request: messages.CancelTasks) -> None:
         """Stop tasks: those that have not begun are given back at once, the worker ends those that run."""
         wanted = set(request.tasks)
@@ -171,6 +176,8 @@ class Dispatcher:
                 batch.open -= len(message.tasks)
                 self._progressed(worker, batch)
         elif isinstance(message, messages.TaskStarted | messages.TaskOutput | messages.TaskCall):
+            if isinstance(message, messages.TaskStarted) and (batch := self._batches.get(message.batch)) is not None:
+                batch.started = message
             self._report(message, frames)
         elif isinstance(message, messages.TaskWaits):
             message = msgspec.structs.replace(message, node=worker.place.name)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from pilot.errors import DescriptionError, SessionError
+from pilot.errors import DescriptionError, SessionError, invalid
 from pilot.manager import keeping
 from pilot.manager.manager import PilotManager
 from pilot.manager.summary import find_sessions, summary
@@ -23,12 +23,14 @@ def logs(folder: str, pilot: str | None, lines: int) -> int:
         lines: of each log.
 
     Raises:
-        DescriptionError: there is no such pilot.
+        DescriptionError: there is no such pilot, or the number of lines is not valid.
         SessionError: there is no session in the folder.
     """
+    if lines < 1:
+        raise invalid("sessions logs: --lines", lines, "a whole number of at least 1")
     one = summary(names.find(folder))
     wanted = [known for known in one.pilots if pilot in (None, known.name, known.id)]
-    if not wanted:
+    if not wanted and pilot is not None:
         there = ", ".join(known.name for known in one.pilots) or "none"
         raise DescriptionError(
             f"sessions logs: there is no pilot {pilot!r}; pilots: {there}", field="pilot", given=pilot

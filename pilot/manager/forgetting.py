@@ -82,8 +82,8 @@ class Forgetter:
         state, journal = self._state, self._state.journal
         for id, task in tasks.items():
             state.tasks.remove(id)
-            if task.key is not None:
-                state.keys.pop(task.key, None)
+            if task.key is not None and (row := state.keys.get(task.key)) is not None and row.task == id:
+                del state.keys[task.key]
             forget(task)
         if tasks and (last := max(tasks)) > state.last_forgotten:
             state.last_forgotten = last

@@ -377,6 +377,13 @@ def outcome_of(task: Task) -> Outcome | None:
     return task._outcome
 
 
+def never_ran(task: Task) -> bool:
+    """True for a task that is over through no fault of its own: it was cancelled, no pilot came for it, or what it
+    depends on has failed."""
+    error = task._error
+    return task.cancelled() or (error is not None and error.code in (ErrorCode.NO_PILOT, ErrorCode.DEPENDENCY_FAILED))
+
+
 def has_result(task: Task) -> bool:
     """True for a task that has ended well."""
     return task._state == FINISHED and task._outcome is not None and task._outcome.status == OK

@@ -78,8 +78,10 @@ def digests_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord
         NotPicklable: a field cannot be pickled.
     """
     digests: dict[str, bytes] = {}
-    for field, default in _defaults().items():
+    for field, (plain, default) in _defaults().items():
         value: Any = tuple(wanted.args) if field == "args" else getattr(wanted, field)
+        if value is plain:
+            continue
         if field in ("function", "initializer") and value is not None:
             digests[field] = _digest_of_function(register(value))
             continue
@@ -103,8 +105,8 @@ def _digest_of_function(function: FunctionRecord) -> bytes:
 
 
 @cache
-def _defaults() -> dict[str, bytes]:
-    """By name, the digest of each field in a description that does not give it."""
+def _defaults() -> dict[str, tuple[Any, bytes]]:
+    """By name, what each field is in a description that does not give it, and its digest."""
     default = TaskDescription(kind="none")
     values = {field: getattr(default, field) for field in default.__struct_fields__ if field != "key"}
-    return {field: digest_of_value(value) for field, value in {**values, "kind": None}.items()}
+    return {field: (value, digest_of_value(value)) for field, value in {**values, "kind": None}.items()}

@@ -7,6 +7,8 @@ import time
 from collections.abc import Collection, Iterable
 from graphlib import TopologicalSorter
 
+import msgspec
+
 from pilot.errors import DescriptionError, SessionError, invalid
 from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of
 from pilot.manager.sharing import files_of
@@ -137,7 +139,13 @@ class Resubmission:
             needs or None,
             weight=known.weight,
         )
+        before = self._stands_for(old.id)
+        entry.has_key = before.key is not None
+        if before.key is not None:  # first, as `Submitter.add`
+            self._state.keys[before.key] = row = msgspec.structs.replace(self._state.keys[before.key], task=entry.id)
+            self._state.journal.put(row)
         task = self._state.add_task(entry)
+        task.key, before.key = before.key, None
         if old.parts:
             self._submitter.join(task, [stand[part.id] for part in old.parts])
         return task

@@ -124,6 +124,7 @@ class SqliteJournal(SqliteReader, Journal):
             for name, type in _columns(kind).items():
                 if name not in there:
                     self._db.execute(f"ALTER TABLE {kind.table} ADD COLUMN {name} {type}")
+        self._found_columns.clear()
 
     def _is_of_another_layout(self) -> bool:
         found = self._db.execute("SELECT value FROM session WHERE key = 'schema'").fetchone()

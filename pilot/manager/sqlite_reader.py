@@ -70,6 +70,8 @@ class SqliteReader(JournalReader):
         self._connect = connect
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
+        #: By kind of rows, the columns that were found.
+        self._found_columns: dict[type[Row], list[str]] = {}
 
     def __del__(self) -> None:
         if self._connection is not None:
@@ -123,8 +125,10 @@ class SqliteReader(JournalReader):
 
     def columns(self, kind: type[Row]) -> list[str]:
         """The columns that there are for rows of a kind: an earlier version kept no such rows, or not the last ones."""
-        there = {name for (name,) in self._execute("SELECT name FROM pragma_table_info(?)", kind.table)}
-        return [name for name in kind.__struct_fields__ if name in there]
+        if not (known := self._found_columns.get(kind)):
+            there = {name for (name,) in self._execute("SELECT name FROM pragma_table_info(?)", kind.table)}
+            known = self._found_columns[kind] = [name for name in kind.__struct_fields__ if name in there]
+        return known
 
     def _some(self, kind: type[AnyRow], condition: str = "TRUE", *values: Any) -> list[AnyRow]:
         """The rows of a kind for which something is true, in the order in which they were handed over."""

@@ -18,7 +18,7 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, NoPilotError, PluginError
 from pilot.interfaces import Kind, Offer, Prepared, TaskEstimator
 from pilot.manager.functions import Functions
-from pilot.manager.handles import Task, has_result, is_kept_by
+from pilot.manager.handles import Task, has_result, is_kept_by, never_ran
 from pilot.manager.keys import Key, check_same, digests_of
 from pilot.manager.objects import words_of
 from pilot.manager.pilots import Pilot, Scaler
@@ -147,16 +147,20 @@ class Submitter:
         return task
 
     def once(self, key: Key, submit: Callable[[Key], Task], *, again: bool = False) -> Task:
-        """The task that has this key, else a new one; ``again``: also when that one has failed or was cancelled."""
+        """The task that has this key, else a new one, also when that one has never run; ``again``: also when it has
+        failed."""
         self._state.check_open()
         with self._keys:
             known = self._state.keys.get(key.name)
             task = self._state.tasks.get(known.task) if known is not None else None
-            if known is not None and task is not None and again and task.done() and not has_result(task):
-                check_same(task, known, key)
-                task = None
             if known is None or task is None:
                 return submit(key)
+            if never_ran(task) or (again and task.done() and not has_result(task)):
+                if not never_ran(task):
+                    check_same(task, known, key)
+                new = submit(key)
+                task.key = None
+                return new
         check_same(task, known, key)
         return task
 

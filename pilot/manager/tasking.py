@@ -65,7 +65,8 @@ class TaskSession(Session):
             args: arguments of the callable; a `Task` among them, at any depth, is a dependency and stands for its
                 result, an `ObjectRef` for its value. Large arrays travel without a copy, and are read-only in the task.
             key: a text that names the task, so that it is submitted once: the same key gives the same task, also after
-                `attach`, until it is forgotten. An argument of the callable's own that is called ``key`` can be given
+                `attach`, until it is forgotten. One that was cancelled, or failed without having run, is submitted
+                again. An argument of the callable's own that is called ``key`` can be given
                 in a description.
             kwargs: the same as ``args``, by name.
 

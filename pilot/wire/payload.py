@@ -88,8 +88,8 @@ def spooled(frames: list[memoryview], store: Store, what: str, limit: int | None
         for place, frame in enumerate(frames):
             if frame.nbytes > store.limit:
                 large[place] = store.store(frame.cast("B"))
-                if frame.readonly:
-                    readonly.append(place)
+            if frame.readonly and (place or place in large):  # a small pickle comes first and is not asked for
+                readonly.append(place)
         small = [frame for place, frame in enumerate(frames) if place not in large]
         in_message = sum(frame.nbytes for frame in small) <= (store.limit if limit is None else limit)
         path = "" if in_message else store.write(small)

@@ -124,8 +124,8 @@ class Spool:
         return self.folder / name
 
     def read(self, value: Spooled, *, writable: bool = True) -> list[Any]:
-        """The frames of a value. Those of files above `MAPPED_BYTES` are mapped and read-only; the others may be
-        changed, but for `Spooled.readonly` and unless ``writable`` is False.
+        """The frames of a value. Those above `MAPPED_BYTES` are mapped and read-only; the others may be changed, but
+        for `Spooled.readonly` and unless ``writable`` is False.
 
         Raises:
             OSError: a file is gone, or cannot be read.
@@ -134,7 +134,13 @@ class Spool:
         for place in sorted(value.large):
             readonly = place in value.readonly or not writable
             frames.insert(place, self._content(value.large[place], readonly=readonly))
-        return frames if writable else [memoryview(frame).toreadonly() for frame in frames]
+        if not writable:
+            return [memoryview(frame).toreadonly() for frame in frames]
+        for place in set(range(1, len(frames))).difference(value.readonly):
+            frame = memoryview(frames[place])
+            if frame.readonly and frame.nbytes <= MAPPED_BYTES:  # of the message, or of a file with many
+                frames[place] = bytearray(frame)
+        return frames
 
     def _content(self, name: str, *, readonly: bool) -> Any:
         path = f"{self.folder}/{name}"

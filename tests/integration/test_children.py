@@ -425,7 +425,7 @@ def test_a_parent_goes_on_under_another_manager(tmp_path: Path, eventually: Call
 
 @pytest.mark.parametrize(
     ("own", "text"),
-    [({"num_gpus": 1}, "has 0 GPUs, but 1 are needed"), ({"memory": "1.5 GiB"}, "bytes of memory, but")],
+    [({"num_gpus": 1}, "has 0 GPUs, but 1 are needed"), ({"memory": "1.5 GiB"}, "GiB of memory, but")],
     ids=["GPU", "memory"],
 )
 def test_a_wait_for_what_the_parent_itself_holds_is_refused_at_once(

@@ -183,7 +183,7 @@ def test_nothing_is_taken_before_the_first_pilot_or_after_the_end() -> None:
         ({"pilot": "hoem"}, "home is not among the requested pilots .hoem."),
         ({"num_cpus": 3}, "home has 2 cores, but 3 are needed"),
         ({"num_gpus": 1}, "home has 0 GPUs, but 1 are needed"),
-        ({"memory": "64 TiB"}, "home has .* bytes of memory"),
+        ({"memory": "64 TiB"}, "home has .* GiB of memory"),
         ({"labels": ["big"]}, "home lacks the label 'big'"),
     ],
 )

@@ -390,6 +390,38 @@ def test_a_key_holds_after_an_attach_until_the_task_is_forgotten(tmp_path: Path)
         assert {task.key: task.id for task in manager.tasks.values()} == {"lost": 2, "k": 3}
 
 
+def test_a_key_of_a_task_that_never_ran_is_no_obstacle(tmp_path: Path) -> None:
+    """As when a script was ended by Ctrl-C, and is started again."""
+
+    def submit(manager: PilotManager) -> list[Any]:
+        first = manager.submit_task(add, 1, key="done")
+        queued = [manager.submit_task(add, number, key=f"queued {number}") for number in range(3)]
+        failed = manager.submit_task(divmod, 1, 0, key="failed")
+        after = manager.submit_task(add, queued[0], key="after")
+        return [first, *queued, failed, after]
+
+    with pytest.raises(KeyboardInterrupt), PilotManager(tmp_path / "s") as manager:
+        manager.submit_pilot(ONE)
+        manager.wait_tasks([manager.submit_task(add, 1, key="done"), manager.submit_task(divmod, 1, 0, key="failed")])
+        manager.submit_task(time.sleep, 600)
+        submit(manager)
+        raise KeyboardInterrupt
+    with PilotManager.attach(tmp_path / "s") as manager:
+        manager.submit_pilot(ONE)
+        first, *queued, failed, after = submit(manager)
+        assert manager.get_results([first, *queued, after]) == [2, 1, 2, 3, 2]
+        assert isinstance(failed.exception(), ZeroDivisionError)
+        (again,) = manager.resubmit([failed])
+        assert (failed.key, again.key) == (None, "failed")
+        assert manager.submit_task(divmod, 1, 0, key="failed") is again
+        again.exception(SOON)
+        manager.forget([failed])
+        assert manager.submit_task(divmod, 1, 0, key="failed") is again
+    with PilotManager.attach(tmp_path / "s") as manager:
+        assert manager.submit_task(divmod, 1, 0, key="failed").id == again.id
+        assert manager.submit_task(add, 1, key="done").id == first.id
+
+
 def talk(folder: str, count: int) -> int:
     log = logging.getLogger("talk")
     logging.warning("by the %s", "module")

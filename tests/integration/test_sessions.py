@@ -288,6 +288,16 @@ def test_what_is_no_session_is_refused_in_one_sentence(
     assert after == {name: data for name, data in before.items() if Path(name).name not in ("lock",)}
 
 
+def test_a_task_that_runs_is_known_to_run_after_an_attach(tmp_path: Path, eventually: Callable[..., object]) -> None:
+    folder = killed(tmp_path / "s", seconds=600)
+    with closing(PilotManager.attach(folder)) as manager:
+        eventually(lambda: any(task.running() for task in manager.tasks.values()), 60)
+        manager.pilots[0].cancel()  # the attempt is lost
+        running = next(task for task in manager.tasks.values() if task.running() or task.info.attempts)
+        eventually(lambda: running.info.attempts, 60)
+        assert running.info.attempts[0].started is not None
+
+
 def test_logs_stop_and_clean(tmp_path: Path, pilot: Pilot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUANTUM_PILOT_SESSIONS", str(tmp_path / "none"))
     folder = killed(tmp_path / "s", seconds=600)
@@ -296,6 +306,9 @@ def test_logs_stop_and_clean(tmp_path: Path, pilot: Pilot, monkeypatch: pytest.M
         "../pilot-2/agent.log"
     )  # of a pilot in the same array that waits
     assert pilot("logs", folder, "-n", "1").stdout.splitlines()[-1] == "last"
+    assert pilot("logs", folder, "-n", "0").stderr.endswith(
+        "--lines: 0 is not valid; expected a whole number of at least 1\n"
+    )
     assert pilot("logs", folder, "--pilot", "large") == Done(
         2, "", "pilot: sessions logs: there is no pilot 'large'; pilots: small\n"
     )

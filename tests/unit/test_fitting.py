@@ -38,7 +38,7 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
     "no end known": ({"expected_duration": 1e6}, {"seconds": None}, None),
     "too many cores": ({"num_cpus": 5}, {}, "alpha has 4 cores, but 5 are needed"),
     "too many GPUs": ({"num_gpus": 2}, {}, "alpha has 1 GPUs, but 2 are needed"),
-    "too much memory": ({"memory": "9 GiB"}, {}, "bytes of memory"),
+    "too much memory": ({"memory": "9 GiB"}, {}, "GiB of memory"),
     "another pilot": ({"pilot": "beta"}, {}, "alpha is not among the requested pilots (beta)"),
     "no such label": ({"labels": ["cpu", "fast"]}, {}, "alpha lacks the label 'fast' (it has: cpu)"),
     "no label at all": ({"labels": ["x"]}, {"labels": ()}, "alpha lacks the label 'x' (it has: none)"),

@@ -68,6 +68,20 @@ def test_small_array_can_be_written_to(spool: Spool) -> None:
     assert back.tolist() == [5, 1, 2]
 
 
+@pytest.mark.parametrize("others", [[SPOOL_BYTES], [1000] * 2000], ids=["a large one", "many small ones"])
+def test_small_arrays_can_be_written_to_beside_others(spool: Spool, others: list[int]) -> None:
+    fixed = numpy.arange(3)
+    fixed.flags.writeable = False
+    value = [numpy.arange(3), fixed, *(numpy.zeros(size) for size in others)]
+    packed = payload.dump(value, spool, "it")
+    assert isinstance(packed, Spooled)
+    back = payload.load(packed, spool=spool)
+    back[0][0] = 5
+    assert back[0].tolist() == [5, 1, 2]
+    assert [array.flags.writeable for array in back[1:]] == [False, *(size < SPOOL_BYTES for size in others)]
+    assert payload.load(packed, spool=spool)[0].tolist() == [0, 1, 2]
+
+
 def test_large_bytes_go_through_a_file(spool: Spool) -> None:
     value = bytes(SPOOL_BYTES + 1)
     packed = payload.dump(value, spool, "it")

@@ -136,7 +136,7 @@ def test_memory_of_a_task_that_waits_stays_its_own(world: World) -> None:
     fits, large = *world.submit(memory="1 GiB"), *world.submit(memory="2 GiB")
     assert not wait(world, parent, [fits])
     (ended,) = wait(world, parent, [large], number=2)
-    assert "bytes of memory" in ended.reason
+    assert "GiB of memory" in ended.reason
 
 
 def test_a_pilot_that_goes_away_may_make_a_wait_endless() -> None:
