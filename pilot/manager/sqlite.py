@@ -76,6 +76,7 @@ class SqliteJournal(SqliteReader, Journal):
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             with contextlib.ExitStack() as undo:
+                undo.callback(super().close)
                 undo.callback(self._db.close)
                 self._open(is_there)
                 self._count = CommitCount(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import Protocol
 
 from pilot.wire import children, messages, payload
@@ -80,17 +79,13 @@ class TaskCalls:
         with self._sending:
             self._connection.send(message, frames)
 
-    def of(self, batch: int, task: int) -> ExitStack:
-        """While this task runs, which is in the returned block, calls are its own.
-
-        No generator makes this block: it would set attributes of the task's exception, whose class may refuse that.
-        """
+    def of(self, batch: int, task: int) -> _Block:
+        """While this task runs, which is in the returned block, calls are its own."""
         running = self._running = _Running(batch, task)
-        block = ExitStack()
-        block.callback(self._ended, running)
-        return block
+        return _Block(self, running)
 
-    def _ended(self, running: _Running) -> None:
+    def ended(self, running: _Running) -> None:
+        """The task runs no more: nothing that it has left behind waits any more."""
         self._running = None
         with self._changed:  # threads that it has left may still wait
             running.is_over = True
@@ -265,3 +260,17 @@ class TaskCalls:
             self._call(running, 0, children.Watching(watched))
         for number, what in calls.items():
             self._call(running, number, what)
+
+
+class _Block:
+    """A block in which a task runs. contextlib's read and set attributes of an exception, whose class may refuse that."""
+
+    def __init__(self, calls: TaskCalls, running: _Running) -> None:
+        self._calls = calls
+        self._running = running
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        self._calls.ended(self._running)

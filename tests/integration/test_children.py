@@ -333,7 +333,7 @@ def test_primitives_and_cutting_run_in_a_task(single: PilotManager) -> None:
         chain.ry(2.0, 0)
         chain.cx(0, 1)
         chain.cx(1, 2)
-        pieces = cutting.plan(chain, ["ZZZ"], max_qubits=2).run(manager)
+        pieces = cutting.plan(chain, ["ZZZ"], max_qubits=2).run(manager, seed=7)
         return values, float(pieces.values[0])
 
     values, whole = single.submit_task(parent).result(timeout=SOON)
