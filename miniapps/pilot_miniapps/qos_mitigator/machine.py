@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: Qiskit's optimization level, and of so many compiled circuits the best is taken, on both sides of a comparison.
 LEVEL, TRIES = 3, 3
 #: Values of a state at most, those of 13 qubits: 1.5 GB while it changes. Seconds of a chain at most.
-ROOM, LONGEST = 1 << 26, 600.0
+ROOM, LONGEST = 1 << 26, 60.0
 
 
 class TooWide(QPUError):
