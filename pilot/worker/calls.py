@@ -263,7 +263,7 @@ class TaskCalls:
 
 
 class _Block:
-    """In which a task runs. Those of contextlib read and set attributes of an exception, whose class may refuse that."""
+    """In which a task runs. Those of contextlib read and set attributes of the exception; its class may refuse that."""
 
     def __init__(self, calls: TaskCalls, running: _Running) -> None:
         self._calls = calls
