@@ -77,11 +77,17 @@ class SentBatch:
 class DeviceRecord:
     """A QPU of a pilot."""
 
-    __slots__ = ("batches", "expected", "info", "others", "rate", "weight")
+    __slots__ = ("batches", "closed", "depth", "expected", "info", "others", "queue", "rate", "weight")
 
     def __init__(self) -> None:
         #: What it has reported; None: nothing yet.
         self.info: QPUInfo | None = None
+        #: Why it takes no jobs now; None: it does.
+        self.closed: str | None = "has not reported yet"
+        #: Batches that it has at most.
+        self.depth = DEVICE_DEPTH
+        #: Seconds that a job waits before it runs, as far as it says.
+        self.queue = 0.0
         #: Batches that it has, their expected seconds, and the weight of their tasks.
         self.batches = 0
         self.expected = 0.0
@@ -91,29 +97,18 @@ class DeviceRecord:
         #: Seconds that it takes for a task of weight 1, its queue not counted; None until measured.
         self.rate: float | None = None
 
-    @property
-    def closed(self) -> str | None:
-        """Why it takes no jobs now; None: it does."""
-        if self.info is None:
-            return "has not reported yet"
-        if self.info.accepts_jobs is False:
-            return f"takes no jobs now{f' ({self.info.problem})' if self.info.problem else ''}"
-        return None
-
-    @property
-    def depth(self) -> int:
-        """Batches that it has at most."""
-        return (self.info.queue_depth if self.info is not None else None) or DEVICE_DEPTH
+    def reported(self, info: QPUInfo) -> None:
+        """It has reported what it is."""
+        self.info, self.closed = info, None
+        if info.accepts_jobs is False:
+            self.closed = f"takes no jobs now{f' ({info.problem})' if info.problem else ''}"
+        self.depth = info.queue_depth or DEVICE_DEPTH
+        self.queue = info.expected_wait or 0.0
 
     @property
     def has_room(self) -> bool:
         """True when it takes another batch now."""
         return self.batches < self.depth and self.closed is None
-
-    @property
-    def queue(self) -> float:
-        """Seconds that a job waits before it runs, as far as it says."""
-        return (self.info.expected_wait if self.info is not None else None) or 0.0
 
     def measured(self, seconds: float, weight: float) -> None:
         """Tasks of this weight took so long, one wait in the queue included."""
@@ -208,7 +203,7 @@ class PilotRecord:
         """The properties that its devices report."""
         for info in infos:
             if info.name in self.devices:
-                self.devices[info.name].info = info
+                self.devices[info.name].reported(info)
         self._capacity = self._now(self._length)
 
     def _now(self, seconds: float | None, over: str | None = None) -> Capacity:

@@ -150,7 +150,7 @@ class Planner:
 
     def _assign_new(self, now: float, commands: list[Command]) -> list[Plan]:
         """Ask for the QPUs of tasks that have none; the plans that they are in now."""
-        if not (lanes := [lane for *_, lane in self._index.lanes(True)]):
+        if not (lanes := [lane for _, _, lane in self._index.lanes(True)]):
             self._unassigned.clear()
             return []
         few = len(self._unassigned) <= FEW_TASKS
@@ -251,7 +251,7 @@ class Planner:
         if wrong:
             reason = f"{complaint(self._policy, 'assign')} returned QPUs that do not exist or cannot run the tasks"
             self._queue.fail_queued(wrong, ErrorCode.PLUGIN_ERROR, reason, commands)
-        self._queue.take_out([record for *_, record in chosen])
+        self._queue.take_out([record for _, _, record in chosen])
         for at, plan, record in chosen:
             self._queue.planned[record] = plan
             plan.put(record, self._choice(at, plan.at, record, table))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 from math import exp, isnan
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from pilot.resources import Option
@@ -17,7 +18,7 @@ from pilot.scheduling.records import TaskRecord
 BUSY_SECONDS = 3600.0
 
 
-class Assigned(NamedTuple):
+class Assigned(msgspec.Struct, frozen=True, eq=False):
     """Why a task goes to its QPU: what was known when a policy chose it. As a text when it is asked for."""
 
     policy: str
@@ -53,7 +54,7 @@ class Assigned(NamedTuple):
         return f"the policy {self.policy} chose {self.qpu} of {self.pilot}, {among}{end}"
 
 
-class Choice(NamedTuple):
+class Choice(msgspec.Struct, frozen=True, eq=False):
     """What a policy chose for a task in a plan."""
 
     option: Option

@@ -175,10 +175,10 @@ class Simulator:
 
     def _over(self, site: Site, now: float, batch: int, ran: list[Ran]) -> None:
         outcomes = []
-        for task, began, ended, fidelity, cores in ran:
-            outcomes.append(Outcome(task, OK, began, (ended - began) * min(cores, 1.0)))
-            self.log.over(task - 1, site.id, began, ended, fidelity, cores)
-            del self.unfinished[task]
+        for one in ran:
+            outcomes.append(Outcome(one.task, OK, one.began, (one.ended - one.began) * min(one.cores, 1.0)))
+            self.log.over(one.task - 1, site.id, one.began, one.ended, one.fidelity, one.cores)
+            del self.unfinished[one.task]
         self.feed(events.OutcomesArrived(site.id, batch, "", outcomes))
 
     def _lost(self, site: Site, now: float, batch: int, tasks: list[int], reason: str) -> None:

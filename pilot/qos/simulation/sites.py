@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 QUBITS = 1 << 20
 
 
-class Ran(NamedTuple):
+class Ran(msgspec.Struct, frozen=True, gc=False):
     """A task has run."""
 
     task: int
