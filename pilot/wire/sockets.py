@@ -34,8 +34,9 @@ SEND_SECONDS = 30.0
 RETRY_SECONDS = 0.1
 #: Connections that wait to be taken: all workers of a pilot connect at about the same time (listen(2)).
 _BACKLOG = 4096
-#: Bytes that are read at once; and so many times in a row from one connection, before the others have their turn.
-_CHUNK, _CHUNKS = 1 << 18, 16
+#: Bytes that are read at once, at first and at most: memory for many is mapped anew for each read. And so many reads in
+#: a row from one connection, before the others have their turn.
+_SMALL_CHUNK, _CHUNK, _CHUNKS = 1 << 14, 1 << 18, 16
 #: How a message begins: the number of its frames; their lengths follow.
 _COUNT = struct.Struct("<I")
 #: The peer's process, user and group (unix(7), SO_PEERCRED).
@@ -51,6 +52,7 @@ class Stream:
         self._socket = connected
         self._incoming = bytearray()
         self._outgoing: deque[memoryview] = deque()
+        self._chunk = _SMALL_CHUNK
         #: False once the peer is gone.
         self.is_open = True
 
@@ -105,7 +107,7 @@ class Stream:
         received: list[list[bytes]] = []
         for _ in range(_CHUNKS):
             try:
-                data = self._socket.recv(_CHUNK)
+                data = self._socket.recv(self._chunk)
             except BlockingIOError:
                 break
             except OSError:
@@ -114,8 +116,10 @@ class Stream:
                 self.is_open = False
                 break
             self._take(data, received)
-            if len(data) < _CHUNK:
+            if len(data) < self._chunk:
+                self._chunk = _SMALL_CHUNK if len(data) < _SMALL_CHUNK else _CHUNK
                 break
+            self._chunk = _CHUNK
         return received
 
     def _take(self, data: bytes, received: list[list[bytes]]) -> None:
