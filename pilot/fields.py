@@ -6,13 +6,12 @@ import math
 import os
 import re
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
-from itertools import compress
 from numbers import Integral, Number, Real
-from operator import is_not
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -79,12 +78,22 @@ _UNITS |= {prefix + end: 2 ** (10 * power) for power, prefix in enumerate(_PREFI
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*")
 
 
+class _Call(threading.local):
+    """The call that makes a description in this thread: what it gives, by name."""
+
+    fields: Mapping[str, Any] | None = None
+
+
+_call = _Call()
+
+
 class NamedFields(msgspec.StructMeta):
     """Says which fields there are when another one is given."""
 
     if not TYPE_CHECKING:  # who checks types reads the fields
 
         def __call__(self, *args: Any, **fields: Any) -> Any:
+            _call.fields = fields
             try:
                 return super().__call__(*args, **fields)
             except TypeError as error:
@@ -96,6 +105,8 @@ class NamedFields(msgspec.StructMeta):
                     text = _unknown(self, name)
                     raise DescriptionError(text, field=name, given=fields[name]) from error
                 raise
+            finally:
+                _call.fields = None
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, metaclass=NamedFields):
@@ -126,13 +137,13 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def _check_given(self) -> list[str]:
         """Check the fields that differ from their defaults, and no others; their names."""
-        known = _known(type(self))
+        known, call, _call.fields = _known(type(self)), _call.fields, None
         given = []
-        for field in compress(known.fields, map(is_not, msgspec.structs.astuple(self), known.defaults)):
-            value = getattr(self, field.name)
-            if field.factory is not None and type(value) is field.factory and not value:
+        for name in known if call is None else call:  # else it is made by `msgspec.structs.replace` and the like
+            field, value = known[name], getattr(self, name)
+            if value is field.default or (type(value) is field.factory and not value):
                 continue
-            given.append(field.name)
+            given.append(name)
             if not field.is_free:
                 self._check_field(field, value)
         return given
@@ -188,32 +199,26 @@ def _unknown(kind: Any, key: str) -> str:
 class _Field(NamedTuple):
     name: str
     kind: Any
+    default: Any
     #: Makes its default, for dicts; None: the default is one object.
     factory: Any
     #: It takes anything.
     is_free: bool
 
 
-class _Known(NamedTuple):
-    """The fields of a class, and the default of each."""
-
-    fields: tuple[_Field, ...]
-    defaults: tuple[Any, ...]
-
-
 @cache
-def _known(cls: type[Description]) -> _Known:
-    found = msgspec.structs.fields(cls)
-    fields = tuple(
-        _Field(
+def _known(cls: type[Description]) -> dict[str, _Field]:
+    """The fields of a class, in order."""
+    return {
+        one.name: _Field(
             one.name,
             one.type,
+            one.default,
             None if one.default_factory is msgspec.NODEFAULT else one.default_factory,
             one.type is Any and one.name in cls._pickled and one.name not in cls._readers,
         )
-        for one in found
-    )
-    return _Known(fields, tuple(one.default for one in found))
+        for one in msgspec.structs.fields(cls)
+    }
 
 
 def _expected(kind: Any) -> str:
