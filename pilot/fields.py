@@ -18,7 +18,6 @@ from typing import (
     Any,
     ClassVar,
     Literal,
-    NamedTuple,
     TypeAlias,
     TypeVar,
     get_args,
@@ -196,7 +195,7 @@ def _unknown(kind: Any, key: str) -> str:
     return f"{kind.__name__} has no field {key!r}{hint}; it has: {', '.join(known)}"
 
 
-class _Field(NamedTuple):
+class _Field(msgspec.Struct, frozen=True, gc=False):
     name: str
     kind: Any
     default: Any

@@ -31,7 +31,7 @@ from pilot.scheduling.fitting import described, is_meant, unservable
 from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState, is_final
 from pilot.wire import payload
-from pilot.wire.arguments import dump_arguments
+from pilot.wire.arguments import dump_arguments, dump_scalars
 from pilot.wire.callables import name_of
 from pilot.wire.session import memory_of
 from pilot.worker import mpi
@@ -311,6 +311,8 @@ class Submitter:
     def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
         """The arguments, with a user of their files; and the tasks among them."""
         files = self._state.files
+        if not kwargs and (scalars := dump_scalars(args, files.limit)) is not None:
+            return scalars, {}
         with payload.collecting() as found:
             value = dump_arguments(args, kwargs, files, f"an argument of {name}", found)
         if found.tasks or found.objects:
