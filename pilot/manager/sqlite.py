@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import sys
 import threading
 import time
 from collections import deque
@@ -40,6 +41,9 @@ _CHUNKS = (256, 32, 1)
 #: What a row raises that no second try will write.
 _NEVER = (UnicodeError, OverflowError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _Item = TypeVar("_Item")
+if sys.version_info < (3, 12):  # else it looks for their adapters by an AttributeError for each column of each row
+    sqlite3.register_adapter(type(None), {None: None}.get)
+    sqlite3.register_adapter(bytes, bytes)
 _TYPES = {int: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
 
 
