@@ -7,7 +7,8 @@ nine times), while the caller holds every task. `burst_ratio` is the same until 
 tasks most are not on disk then, which is work that the many cannot put off. `attach_s` and `attach_rss_mib`: after
 that, a new process attaches to the session, counts the tasks and reads 1,000 results; the seconds, and its resident
 memory then. `cpu_ratio` and `attach_cpu_s` are the same in the manager's processor time, for machines that are shared.
-The bytes are the growth of the manager's resident memory while the caller holds every task; `--tracemalloc` counts Python's own allocations in a run of its own,
+The bytes are the growth of the manager's resident memory while the caller holds every task; `--tracemalloc` counts
+Python's own allocations in a run of its own,
 which is slower.
 
 With `--forget` the tasks come as a stream, and are forgotten when they are done: by how much does the manager's
