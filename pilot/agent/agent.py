@@ -25,13 +25,12 @@ from pilot import registry
 from pilot.agent.batches import END_SECONDS
 from pilot.agent.dispatcher import Dispatcher
 from pilot.agent.gpus import lacks_gpus
-from pilot.agent.node import NodeProcess, describe, lacks_places, make_engine, outward_address, own_mark, own_rank
+from pilot.agent.node import describe, lacks_places, make_engine, outward_address, own_mark, own_rank
 from pilot.agent.workers import WorkerPool
 from pilot.errors import SessionError
 from pilot.version import versions
 from pilot.wire import messages
-from pilot.wire.addresses import candidates, reach, split, usable
-from pilot.wire.channel import Server
+from pilot.wire.addresses import candidates, split, usable
 from pilot.wire.connecting import Connector
 from pilot.wire.folders import make_folders, remove_folders, sockets, use_scratch
 from pilot.wire.link import Link
@@ -39,6 +38,7 @@ from pilot.wire.marks import MARK
 from pilot.wire.messages import Frames, Message
 from pilot.wire.polling import Poller
 from pilot.wire.processes import allow_files, end_marked, end_with_me
+from pilot.wire.server import Server
 from pilot.wire.session import (
     JOB,
     AgentAddress,
@@ -92,9 +92,10 @@ class Agent:
         self._address = self._manager_address(self._connection)
         self._manager = self._connect()
         address = outward_address(interface=settings.interface) if settings.remote else "127.0.0.1"
-        bind = "tcp://0.0.0.0" if settings.remote else "tcp://127.0.0.1"
-        self._server = Server(self._connection.keys, bind, settings.ports)
+        self._server = Server(self._connection.keys, settings.ports)
         self._server.listen_near(sockets() / "agent")
+        if settings.remote or not self._server.near:  # else all its peers are on this host
+            self._server.listen("tcp://0.0.0.0" if settings.remote else "tcp://127.0.0.1")
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         os.set_blocking(self._wake_reader, False)
@@ -146,15 +147,18 @@ class Agent:
         if near and is_reached(near):
             return near
         choice = usable(listed, host)
-        if not choice:
+        if not near and not choice:
             log.error(
                 "the manager on %s listens on loopback only, which %s does not reach: it needs an address "
                 "(PilotManager(address=)), or the pilot a tunnel",
                 host,
                 platform.node(),
             )
-        if not near and len(choice) < 2:
-            return (*choice, listed[-1])[0]
+            return (*listed, connection.near)[0]
+        if len(choice) + bool(near) < 2:
+            return (*choice, near)[0]
+        from pilot.wire.reaching import reach  # only here: ZeroMQ
+
         if (reached := reach(listed, host, connection.keys)) is None:
             log.warning("the manager does not answer at %s", " or ".join((near, *choice) if near else choice))
         return reached or near or choice[0]
@@ -363,6 +367,12 @@ def find_end(settings: AgentSettings) -> float | None:
     return own if end is None else min(own, end)
 
 
+def _run_node(folder: SessionFolder, settings: AgentSettings) -> int:
+    from pilot.agent.node_process import NodeProcess  # only here: ZeroMQ
+
+    return NodeProcess(folder, settings, describe(settings)).run()
+
+
 def main() -> None:
     """The command line of the placeholder job: SESSION PILOT MARK. With several nodes it runs on each of them; the
     first becomes the agent."""
@@ -379,6 +389,6 @@ def main() -> None:
     end_with_me(mark)
     allow_files()
     make_folders(mark)
-    code = Agent(folder, settings).run() if is_agent else NodeProcess(folder, settings, describe(settings)).run()
+    code = Agent(folder, settings).run() if is_agent else _run_node(folder, settings)
     logging.shutdown()
     os._exit(code)  # engines leave threads behind that would hold an ordinary exit up

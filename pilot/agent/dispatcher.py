@@ -21,9 +21,9 @@ from pilot.agent.workers import WorkerPool
 from pilot.resources import Capacity, Resources, shortage
 from pilot.results import TIMED_OUT, Outcome
 from pilot.wire import messages
-from pilot.wire.channel import Server
 from pilot.wire.connecting import MAIN
 from pilot.wire.messages import Frames, Message
+from pilot.wire.server import Server
 
 log = logging.getLogger(__name__)
 

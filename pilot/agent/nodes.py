@@ -10,7 +10,7 @@ from pilot.agent.gpus import lacks_gpus
 from pilot.resources import ROUNDING, Node, Resources
 from pilot.version import versions
 from pilot.wire import messages
-from pilot.wire.channel import Server
+from pilot.wire.server import Server
 
 log = logging.getLogger(__name__)
 

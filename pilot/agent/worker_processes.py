@@ -14,9 +14,9 @@ from typing import Any
 from pilot.agent.batches import Worker
 from pilot.interfaces import Engine, WorkerSpec
 from pilot.wire import messages
-from pilot.wire.channel import Keys, Server
 from pilot.wire.processes import end_left, with_threads
-from pilot.wire.session import AgentSettings
+from pilot.wire.server import Server
+from pilot.wire.session import AgentSettings, Keys
 from pilot.wire.spool import LOCAL_SPOOL_BYTES, SPOOL_BYTES
 from pilot.worker import gpus as gpu_variables
 

@@ -22,9 +22,9 @@ from pilot.interfaces import Engine
 from pilot.resources import ROUNDING, SLOT, Node, Resources
 from pilot.version import versions
 from pilot.wire import messages
-from pilot.wire.channel import Keys, Server
 from pilot.wire.messages import Frames, Message
-from pilot.wire.session import AgentSettings
+from pilot.wire.server import Server
+from pilot.wire.session import AgentSettings, Keys
 
 log = logging.getLogger(__name__)
 

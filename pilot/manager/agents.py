@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import zmq
-
 from pilot.errors import ErrorCode
 from pilot.manager.journal import WorkerRow
 from pilot.manager.pilots import update_pilot
@@ -19,9 +17,9 @@ from pilot.scheduling import events
 from pilot.states import is_final
 from pilot.version import versions
 from pilot.wire import messages
-from pilot.wire.channel import Server
 from pilot.wire.link import Link
 from pilot.wire.messages import Message, Work
+from pilot.wire.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +57,7 @@ class _Agent:
 
     def _transmit(self, message: Message, frames: Sequence[bytes | memoryview]) -> None:
         """Send, or lose it: the link keeps it, and the agent asks for what it lacks."""
-        try:
-            self._server.send(self.peer, message, frames)
-        except zmq.ZMQError:
-            log.exception("a message to pilot %s was lost", self.pilot)
+        self._server.send(self.peer, message, frames)
 
 
 class Agents:

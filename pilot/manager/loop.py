@@ -36,8 +36,8 @@ from pilot.scheduling.controller import Controller
 from pilot.scheduling.records import TaskRecord
 from pilot.states import PilotState, is_final
 from pilot.wire import messages
-from pilot.wire.channel import Server
 from pilot.wire.polling import Poller
+from pilot.wire.server import Server
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,6 @@ import platform
 from contextlib import ExitStack
 from typing import NamedTuple
 
-import msgspec
-
 from pilot import registry
 from pilot.errors import SessionError
 from pilot.interfaces import Policy
@@ -28,8 +26,9 @@ from pilot.scheduling.controller import Controller
 from pilot.version import versions
 from pilot.wire import names
 from pilot.wire.addresses import listen
+from pilot.wire.keys import belong_together, new_keys
 from pilot.wire.processes import allow_files
-from pilot.wire.session import Connection, SessionFolder, new_keys
+from pilot.wire.session import Connection, SessionFolder
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ def open_parts(
                 log.warning(
                     "%r was the name of the session %s, whose manager is gone: its folder names it now", name, other
                 )
-        before = folder.read_connection() if attach else Connection((), platform.node(), *new_keys())
+        before = _read_connection(folder) if attach else Connection((), platform.node(), *new_keys())
         journal = SqliteJournal(folder.journal_path, is_there=attach)
         undo.callback(journal.close)
         jobs = PlaceholderJobs(folder)
@@ -89,10 +88,8 @@ def open_parts(
             _check_versions(restored, folder, jobs)
         cores, qpus = registry.policies(policy)
         controller = Controller(cores, wait_for_pilot, qpus)
-        connection, server = listen(before, address, ports)
+        connection, server = listen(before, address, ports, folder.socket_path)
         undo.callback(server.close)
-        server.listen_near(folder.socket_path)
-        connection = msgspec.structs.replace(connection, near=server.near)
         state = SessionState(folder, journal, jobs)
         undo.callback(state.mailbox.close)
         undo.callback(state.jobs.leave)
@@ -112,6 +109,18 @@ def open_parts(
         parts = Parts(state, loop, requests, submitter, resubmission, forgetter, objects)
         undo.pop_all()
     return parts
+
+
+def _read_connection(folder: SessionFolder) -> Connection:
+    """That of the manager before.
+
+    Raises:
+        SessionError: it was damaged.
+    """
+    found = folder.read_connection()
+    if not belong_together(found.public_key, found.secret_key):
+        raise folder.damaged_connection("its keys do not belong together")
+    return found
 
 
 def _check_original(restored: Restored, folder: SessionFolder, connection: Connection) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import PilotError, PluginError
@@ -18,8 +16,8 @@ from pilot.manager.state import SessionState
 from pilot.registry import devices
 from pilot.scheduling import events
 from pilot.scheduling.policies import Scaling
-from pilot.wire.addresses import hosts, is_loopback, listen_at
-from pilot.wire.channel import Server
+from pilot.wire.addresses import listen_also
+from pilot.wire.server import Server
 from pilot.wire.session import Connection, memory_of
 
 
@@ -73,16 +71,15 @@ class PilotRequests:
             except OSError:
                 reason = "a folder: the current one, the default, was removed"
                 raise wanted.wrong("working_directory", reason) from None
-        if launcher.remote and not wanted.tunnel:
-            self._listen_outwards()
+        if launcher.remote or wanted.tunnel:
+            self._listen(outwards=not wanted.tunnel)
         return wanted
 
-    def _listen_outwards(self) -> None:
-        """From now on agents on other hosts may connect; they read in connection.json where."""
+    def _listen(self, *, outwards: bool) -> None:
+        """From now on agents on other hosts may connect, directly (``outwards``) or through a tunnel; they read in
+        connection.json where."""
         with self._listening:
-            if any(not is_loopback(one) for one in self._connection.addresses):
-                return
-            near = self._connection.address
-            added = self._state.mailbox.ask(lambda: listen_at(self._server, hosts(), (near,)))
-            self._connection = msgspec.structs.replace(self._connection, addresses=(*added, near))
-            self._state.folder.write_connection(self._connection)
+            before, ask = self._connection, self._state.mailbox.ask
+            self._connection = ask(lambda: listen_also(self._server, before, outwards=outwards))
+            if self._connection != before:
+                self._state.folder.write_connection(self._connection)

@@ -5,33 +5,22 @@ from __future__ import annotations
 import logging
 import platform
 import socket
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
+import msgspec
 import psutil
-import zmq
 
 from pilot.errors import SessionError, invalid
-from pilot.wire.channel import Keys, Server, event_of, secure
+from pilot.wire.server import Server
 from pilot.wire.session import Connection
 
 log = logging.getLogger(__name__)
 
-#: Seconds that an address has to answer.
-PROBE_SECONDS = 2.0
+_LOOPBACK = "tcp://127.0.0.1"
 #: Prefixes of interfaces that reach only containers and virtual machines of this host.
 _INWARD = ("docker", "br-", "veth", "virbr", "cni", "flannel", "podman")
-#: Seconds that the other probes have to finish their handshakes: an interrupted one looks like a foreign connection.
-FINISH_SECONDS = 0.1
-_DEAD = (
-    zmq.EVENT_CLOSED
-    | zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_CONNECT_RETRIED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
 
 
 def hosts(interface: str = "") -> tuple[str, ...]:
@@ -88,63 +77,60 @@ def usable(addresses: Iterable[str], host: str) -> tuple[str, ...]:
     return (*near, *(one for one in addresses if not is_loopback(one)))
 
 
-def reach(addresses: Iterable[str], host: str, keys: Keys, timeout: float = PROBE_SECONDS) -> str | None:
-    """The first of the addresses where a holder of the session's keys answers; None when there is none.
-
-    All are tried at once; blocks ``timeout`` seconds at most. An open port is not enough, since a private address may
-    belong to another host here: the handshake must succeed.
-
-    Args:
-        addresses: as `candidates` returns them.
-        host: the other's ``platform.node()``.
-        keys: public and secret CURVE key of the session.
-        timeout: seconds.
-    """
-    wanted = usable(addresses, host)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    probes = [secure(context.socket(zmq.DEALER), keys, address) for address in wanted]
-    monitors = [probe.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | _DEAD) for probe in probes]
-    try:
-        for probe, address in zip(probes, wanted, strict=True):
-            probe.connect(address)
-        return _first(wanted, monitors, timeout)
-    finally:
-        for probe in probes:
-            probe.disable_monitor()
-        for one in (*monitors, *probes):
-            one.close(linger=0)
-        context.term()
-
-
-def listen(before: Connection, address: str | None, ports: tuple[int, int] | None) -> tuple[Connection, Server]:
-    """A manager's server: on loopback, and at ``address`` or the addresses of the previous manager, where possible.
+def listen(
+    before: Connection, address: str | None, ports: tuple[int, int] | None, near: Path
+) -> tuple[Connection, Server]:
+    """A manager's server: at a Unix socket, and by TCP when that is asked for, or when there can be no socket: on
+    loopback, and at ``address`` or the addresses of the previous manager, where possible.
 
     Args:
         before: of the previous manager, or one without addresses.
         address: of this host, or a name of it; None: no more than the previous manager.
-        ports: first and last; None: any.
+        ports: first and last; None: any, and none as long as nobody needs one.
+        near: path of the socket.
 
     Raises:
         SessionError: the address is not this host's, or all ports are taken.
     """
     if ports is not None and not 1 <= ports[0] <= ports[1] <= 65535:
         raise invalid("ports", ports, "two ports from 1 to 65535, first and last", SessionError)
-    near = next((one for one in before.addresses if is_loopback(one)), "tcp://127.0.0.1")
-    server = Server(before.keys, near, ports)
+    server = Server(before.keys, ports)
     try:
-        added: tuple[str, ...] = ()
-        wanted = [split(one)[0] for one in before.addresses if not is_loopback(one)]
-        if address is not None:
-            chosen = _resolve(address)
-            if not is_loopback(endpoint(chosen, 1)):
-                added = (server.listen(_again(chosen, split(server.address)[1], before.addresses)),)
-        elif wanted:
-            here = [one for one in wanted if one in hosts()] or hosts()
-            added = listen_at(server, here, (*before.addresses, server.address))
+        server.listen_near(near)
+        is_asked = bool(before.addresses) or address is not None or ports is not None or not server.near
+        addresses = _listen_again(server, before, address) if is_asked else ()
     except BaseException:
         server.close()
         raise
-    return Connection((*added, server.address), platform.node(), before.public_key, before.secret_key), server
+    return Connection(addresses, platform.node(), before.public_key, before.secret_key, server.near), server
+
+
+def _listen_again(server: Server, before: Connection, address: str | None) -> tuple[str, ...]:
+    """By TCP, as `listen`; the addresses."""
+    loopback = server.listen(next((one for one in before.addresses if is_loopback(one)), _LOOPBACK))
+    added: tuple[str, ...] = ()
+    wanted = [split(one)[0] for one in before.addresses if not is_loopback(one)]
+    if address is not None:
+        chosen = _resolve(address)
+        if not is_loopback(endpoint(chosen, 1)):
+            added = (server.listen(_again(chosen, split(loopback)[1], before.addresses)),)
+    elif wanted:
+        here = [one for one in wanted if one in hosts()] or hosts()
+        added = listen_at(server, here, (*before.addresses, loopback))
+    return (*added, loopback)
+
+
+def listen_also(server: Server, connection: Connection, *, outwards: bool) -> Connection:
+    """By TCP from now on: on loopback, for tunnels; ``outwards``: at all addresses of this host, unless it listens at
+    one already. Call it in the thread that uses the server.
+
+    Raises:
+        SessionError: it was possible at none.
+    """
+    addresses = connection.addresses or (server.listen(_LOOPBACK),)
+    if outwards and all(map(is_loopback, addresses)):
+        addresses = (*listen_at(server, hosts(), addresses), *addresses)
+    return msgspec.structs.replace(connection, addresses=addresses)
 
 
 def listen_at(server: Server, wanted: Iterable[str], before: Sequence[str]) -> tuple[str, ...]:
@@ -185,27 +171,6 @@ def _resolve(address: str) -> str:
         known = ", ".join((*hosts(), "127.0.0.1"))
         raise invalid("address", address, f"an address of this host: {known}", SessionError)
     return own[0]
-
-
-def _first(wanted: Sequence[str], monitors: Sequence[zmq.Socket[bytes]], timeout: float) -> str | None:
-    deadline = time.monotonic() + timeout
-    poller = zmq.Poller()
-    for monitor in monitors:
-        poller.register(monitor, zmq.POLLIN)
-    waiting, reached, found = dict(zip(monitors, wanted, strict=True)), set(), None
-    while waiting and (left := deadline - time.monotonic()) > 0:
-        for monitor, _ in poller.poll(int(left * 1000) + 1):
-            poller.unregister(monitor)
-            address = waiting.pop(monitor)
-            if event_of(monitor)[0] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                reached.add(address)
-        for address in wanted:  # the first one that answers, once those before it are known not to
-            if address in reached and found is None:
-                found = address
-                deadline = min(deadline, time.monotonic() + FINISH_SECONDS)
-            if address in waiting.values():
-                break
-    return found or next((address for address in wanted if address in reached), None)
 
 
 def _is_near(address: str) -> bool:

@@ -1,8 +1,7 @@
-"""Manager ↔ agent ↔ worker. A message is one frame of ``messages.py``, and frames behind it.
+"""Messages between hosts: ZeroMQ over TCP, with CURVE.
 
-Between hosts it travels by ZeroMQ with CURVE. Each session has one key pair; every process that can read it is trusted.
-A peer without it is dropped in the handshake and logged: nothing that it sends is read. Processes of one host use the
-Unix sockets of ``sockets.py``, where there can be some.
+Each session has one key pair; every process that can read it is trusted. A peer without it is dropped in the handshake
+and logged: nothing that it sends is read.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import logging
 import re
 import struct
-from pathlib import Path
 from typing import Any
 
 import zmq
@@ -20,11 +18,9 @@ from pilot.wire import connection_limit, messages
 from pilot.wire.connection_limit import ConnectionLimit
 from pilot.wire.messages import Frames, Message
 from pilot.wire.polling import Poller, Watched
-from pilot.wire.sockets import SocketServer
+from pilot.wire.session import Keys
 
 log = logging.getLogger(__name__)
-
-Keys = tuple[bytes, bytes]
 
 _HEARTBEAT_MS = 5000
 #: A connection that takes longer to be made, or to show its key, is tried again.
@@ -36,20 +32,16 @@ _EVENT = struct.Struct("=Hi")
 _BACKLOG = 4096
 
 
-class Server:
-    """The listening end: the manager for its agents, an agent for its workers. For one thread."""
+class FarServer:
+    """The listening end for other hosts. For one thread."""
 
-    def __init__(self, keys: Keys, address: str, ports: tuple[int, int] | None = None, most: int | None = None) -> None:
-        """Listen.
+    def __init__(self, keys: Keys, ports: tuple[int, int] | None = None, most: int | None = None) -> None:
+        """Make it; `listen` is to be called.
 
         Args:
             keys: public and secret CURVE key of the session.
-            address: ``tcp://host:port``; without a port, or when that one is taken, another.
             ports: first and last of those to choose from; None: any free one.
             most: as for `ConnectionLimit`.
-
-        Raises:
-            SessionError: the address is not this host's, or all ports are taken.
         """
         from zmq.auth.thread import ThreadAuthenticator  # brings asyncio: a tenth of the library's import time
 
@@ -57,55 +49,31 @@ class Server:
         self._auth = ThreadAuthenticator(self._context, log=log)
         self._auth.start()
         self._auth.configure_curve_callback("*", _Session(keys[0]))
-        self.socket = _prepare(self._context.socket(zmq.ROUTER))
-        self.socket.curve_server = True
-        self.socket.curve_publickey, self.socket.curve_secretkey = keys
-        self.socket.router_mandatory = True
-        self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self.socket.setsockopt(zmq.BACKLOG, _BACKLOG)
+        self._socket = _prepare(self._context.socket(zmq.ROUTER))
+        self._socket.curve_server = True
+        self._socket.curve_publickey, self._socket.curve_secretkey = keys
+        self._socket.router_mandatory = True
+        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._socket.setsockopt(zmq.BACKLOG, _BACKLOG)
         self._ports = ports
         self._limit = ConnectionLimit(most)
         self._accepted = self._admitted = self._dropped = 0
         monitor = f"inproc://pilot-monitor-{id(self)}"
-        self.socket.monitor(monitor, zmq.EVENT_HANDSHAKE_SUCCEEDED | connection_limit.EVENTS)
+        self._socket.monitor(monitor, zmq.EVENT_HANDSHAKE_SUCCEEDED | connection_limit.EVENTS)
         self._monitor = self._context.socket(zmq.PAIR)
         self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full one would stop the channel
         self._monitor.connect(monitor)
-        self._far = Watched(self.socket)
-        self._near: SocketServer | None = None
-        self._near_first = True
-        try:
-            self.address = self.listen(address)
-        except BaseException:
-            self.close()
-            raise
-
-    def listen_near(self, path: Path) -> None:
-        """Listen at a Unix socket, too, if there can be one.
-
-        Args:
-            path: of the socket, in a folder of this user's alone. An earlier one there is replaced.
-        """
-        try:
-            self._near = SocketServer(path)
-        except (OSError, SessionError) as error:
-            log.warning(
-                "processes of this host use TCP with encryption, which is slower: no socket %r: %s", str(path), error
-            )
-
-    @property
-    def near(self) -> str:
-        """The address of the Unix socket; "": there is none."""
-        return "" if self._near is None else self._near.address
+        self._watched = Watched(self._socket)
+        #: Where it listened first.
+        self.address = ""
 
     def register(self, poller: Poller) -> None:
         """Have the poller end its wait when something has come."""
-        poller.register(self._far)
-        if self._near is not None:
-            poller.register(self._near.events)
+        poller.register(self._watched)
 
     def listen(self, address: str) -> str:
-        """Listen at a further address, as for the first one; returns the address with its port.
+        """Listen at an address ``tcp://host:port``; without a port, or when that one is taken, at another. Returns the
+        address with its port.
 
         Raises:
             SessionError: the address is not this host's, or all ports are taken.
@@ -117,54 +85,38 @@ class Server:
             first, last = self._ports
             choice = [str(one) for one in range(first, last + 1)]
             choice.sort(key=lambda one: one != port)
-        self.socket.ipv6 = host.startswith("[")
+        self._socket.ipv6 = host.startswith("[")
         for one in choice:
             try:
-                self.socket.bind(f"tcp://{host}:{one}")
+                self._socket.bind(f"tcp://{host}:{one}")
             except zmq.ZMQError as error:
                 if error.errno == zmq.EADDRINUSE:
                     continue
                 raise SessionError(f"{host}:{one} cannot be listened on: {error.strerror}", address=host) from error
-            return str(self.socket.last_endpoint.decode())
+            found = str(self._socket.last_endpoint.decode())
+            self.address = self.address or found
+            return found
         raise SessionError(
             f"all ports from {choice[0]} to {choice[-1]} of {host} are taken: allow more (ports=)", address=host
         )
 
     def send(self, peer: bytes, message: Message, frames: Frames = ()) -> bool:
-        """Send; False when this peer is not connected."""
-        if self._near is not None and self._near.send(peer, message, frames):
-            return True
-        self._far.stir()
+        """Send; False when this peer is not connected, or the message was lost."""
+        self._watched.stir()
         try:
-            self.socket.send_multipart([peer, messages.encode(message), *frames], flags=zmq.NOBLOCK)
+            self._socket.send_multipart([peer, messages.encode(message), *frames], flags=zmq.NOBLOCK)
         except zmq.ZMQError as error:
-            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
-                return False
-            raise
+            if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                log.exception("a message to %r was lost", peer)
+            return False
         return True
 
-    def receive(self) -> tuple[bytes, Message, list[bytes]] | None:
+    def receive(self) -> tuple[bytes, list[bytes]] | None:
         """The next message with its sender, or None when there is none now. Never blocks."""
-        while (received := self._receive()) is not None:
-            peer, frames = received
-            if (message := messages.read(frames, peer)) is not None:
-                return peer, message, frames[1:]
-        return None
-
-    def _receive(self) -> tuple[bytes, list[bytes]] | None:
-        """What has come from this host and from others, in turn, so that neither waits for long."""
-        if self._near is None:
-            return self._receive_far()
-        self._near_first = not self._near_first
-        if self._near_first:
-            return self._near.receive() or self._receive_far()
-        return self._receive_far() or self._near.receive()
-
-    def _receive_far(self) -> tuple[bytes, list[bytes]] | None:
-        if not self._far.has_message():
+        if not self._watched.has_message():
             return None
         try:
-            peer, *frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
+            peer, *frames = self._socket.recv_multipart(flags=zmq.NOBLOCK)
         except zmq.Again:
             return None
         return peer, frames
@@ -187,11 +139,9 @@ class Server:
 
     def close(self) -> None:
         """Close; what was not sent yet has a moment to go."""
-        if self._near is not None:
-            self._near.close()
-        self.socket.disable_monitor()
+        self._socket.disable_monitor()
         self._monitor.close(linger=0)
-        self.socket.close(linger=500)
+        self._socket.close(linger=500)
         self._auth.stop()
         self._context.term()
 

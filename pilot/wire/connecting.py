@@ -9,7 +9,8 @@ from pilot.wire.sockets import SCHEME, SocketClient
 if TYPE_CHECKING:
     import zmq
 
-    from pilot.wire.channel import Client, Keys
+    from pilot.wire.channel import Client
+    from pilot.wire.session import Keys
 
     AnyClient = Client | SocketClient
 

@@ -25,7 +25,6 @@ from pathlib import Path
 
 import msgspec
 import psutil
-import zmq
 
 from pilot import registry
 from pilot.descriptions import PilotDescription
@@ -34,11 +33,14 @@ from pilot.wire.folders import MARK_LENGTH
 from pilot.wire.locks import SessionLock
 from pilot.wire.marks import MARK
 
+#: Public and secret CURVE key of a session.
+Keys = tuple[bytes, bytes]
+
 
 class Connection(msgspec.Struct, frozen=True):
     """What is needed to connect to the manager. Whoever can read it is trusted."""
 
-    #: Where it listens (``tcp://host:port``), best first, loopback last.
+    #: Where it listens by TCP (``tcp://host:port``), best first, loopback last; none where no pilot needs that.
     addresses: tuple[str, ...]
     #: The name of its host: by loopback it can be reached from there only.
     host: str
@@ -48,12 +50,7 @@ class Connection(msgspec.Struct, frozen=True):
     near: str = ""
 
     @property
-    def address(self) -> str:
-        """The best one."""
-        return self.addresses[0]
-
-    @property
-    def keys(self) -> tuple[bytes, bytes]:
+    def keys(self) -> Keys:
         """Public and secret CURVE key of the session."""
         return self.public_key.encode(), self.secret_key.encode()
 
@@ -275,17 +272,17 @@ class SessionFolder:
         data = self.connection_path.read_bytes()
         try:
             found = msgspec.json.decode(data, type=Connection)
-            if not found.addresses or not all(map(_ADDRESS.fullmatch, found.addresses)):
+            if not (found.addresses or found.near) or not all(map(_ADDRESS.fullmatch, found.addresses)):
                 raise ValueError("its addresses are none")
-            if zmq.curve_public(found.secret_key.encode()) != found.public_key.encode():
-                raise ValueError("its keys do not belong together")
-        except (msgspec.DecodeError, ValueError, zmq.ZMQError) as error:
-            path = str(self.connection_path)
-            raise SessionError(
-                f"{path} is not what a manager has written ({error}): put it back from a copy, or begin a new session",
-                path=path,
-            ) from error
+        except (msgspec.DecodeError, ValueError) as error:
+            raise self.damaged_connection(str(error)) from error
         return found
+
+    def damaged_connection(self, why: str) -> SessionError:
+        """The error about the content of the file."""
+        path = str(self.connection_path)
+        text = f"{path} is not what a manager has written ({why}): put it back from a copy, or begin a new session"
+        return SessionError(text, path=path)
 
 
 def folder_path(path: str | os.PathLike[str]) -> Path:
@@ -316,12 +313,6 @@ def write_private(path: Path, data: bytes) -> None:
         part.rename(path)
     except OSError as error:
         raise SessionError(f"{path} cannot be written: {error.strerror or error}", path=str(path)) from error
-
-
-def new_keys() -> tuple[str, str]:
-    """A CURVE key pair: public, secret."""
-    public, secret = zmq.curve_keypair()
-    return public.decode(), secret.decode()
 
 
 def new_mark() -> str:

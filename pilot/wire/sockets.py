@@ -243,6 +243,10 @@ class SocketServer:
         self._received: deque[tuple[bytes, list[bytes]]] = deque()
         self._has_looked = False
 
+    def register(self, poller: Poller) -> None:
+        """Have the poller end its wait when something has come."""
+        poller.register(self.events)
+
     def send(self, peer: bytes, message: Message, frames: Frames) -> bool:
         """Send; False when this peer is not connected."""
         stream = self._peers.get(peer)

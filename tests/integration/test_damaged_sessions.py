@@ -21,7 +21,7 @@ import pytest
 
 from pilot import PilotManager, SessionError, TaskState
 from pilot.wire import locks
-from pilot.wire.session import new_keys
+from pilot.wire.keys import new_keys
 
 DONE = 40
 
@@ -88,7 +88,7 @@ NOT_WRITTEN = r"connection\.json is not what a manager has written \(.*\): put i
         (CONNECTION, cut, NOT_WRITTEN),
         (CONNECTION, changed(secret_key="x" * 40), NOT_WRITTEN),
         (CONNECTION, changed(public_key=new_keys()[0]), NOT_WRITTEN),
-        (CONNECTION, changed(addresses=[]), NOT_WRITTEN),
+        (CONNECTION, changed(addresses=[], near=""), NOT_WRITTEN),
         (CONNECTION, changed(addresses=["tcp://here"]), NOT_WRITTEN),
         (JOURNAL, None, "holds no session"),
         (JOURNAL, lambda data: b"", EMPTY),

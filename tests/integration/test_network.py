@@ -13,7 +13,7 @@ import struct
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,9 @@ from pilot.interfaces import WorkerSpec
 from pilot.resources import SLOT
 from pilot.states import PilotState
 from pilot.wire import messages
-from pilot.wire.addresses import hosts, reach, split
-from pilot.wire.channel import Server
+from pilot.wire.addresses import hosts, is_loopback, split
+from pilot.wire.reaching import reach
+from pilot.wire.server import Server
 from pilot.wire.session import SessionFolder
 from pilot.worker import serve
 
@@ -171,7 +172,7 @@ def manager_port(folder: Path) -> int:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_network_that_cuts_loses_no_task_and_runs_none_twice(tmp_path: Path, seed: int) -> None:
     ledger = tmp_path / "ran"
-    with PilotManager(tmp_path / "session") as manager:
+    with PilotManager(tmp_path / "session", address="127.0.0.1") as manager:
         with Cutter(manager_port(manager.session_dir), seed) as cutter:
             redirect(manager.session_dir, cutter.port)
             manager.submit_pilot(PilotDescription(resource="local://", engine="process", cores_per_node=2))
@@ -189,7 +190,7 @@ def test_a_network_that_cuts_loses_no_task_and_runs_none_twice(tmp_path: Path, s
 def test_a_connection_that_leads_nowhere_without_saying_so(tmp_path: Path) -> None:
     """As behind a firewall that forgot it."""
     ledger = tmp_path / "ran"
-    with PilotManager(tmp_path / "session") as manager:
+    with PilotManager(tmp_path / "session", address="127.0.0.1") as manager:
         with Cutter(manager_port(manager.session_dir), seed=0, pause=(1000, 1000)) as cutter:
             redirect(manager.session_dir, cutter.port)
             pilot = manager.submit_pilot(
@@ -215,6 +216,20 @@ def agents_ways(processes: list[psutil.Process]) -> set[tuple[str, int]]:
     return {tuple(one.raddr) for one in agent.net_connections("tcp") if one.raddr}
 
 
+def ports_of(processes: Iterable[psutil.Process]) -> list[tuple[str, int]]:
+    """Where these processes listen by TCP."""
+    found = (one for process in processes for one in process.net_connections("tcp"))
+    return [tuple(one.laddr) for one in found if one.status == psutil.CONN_LISTEN]
+
+
+def test_a_session_on_one_host_opens_no_port(tmp_path: Path, leftovers: Callable[[], list[psutil.Process]]) -> None:
+    before = set(ports_of([psutil.Process()]))
+    with PilotManager(tmp_path / "session") as manager:
+        manager.submit_pilot(PilotDescription(resource="local://", engine="process", cores_per_node=1))
+        assert manager.submit_task(work, 1, str(tmp_path / "ran")).result(timeout=60) == 1
+        assert set(ports_of([psutil.Process(), *leftovers()])) == before
+
+
 @needs_address
 def test_the_manager_listens_outwards_from_the_first_remote_pilot_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -222,11 +237,12 @@ def test_the_manager_listens_outwards_from_the_first_remote_pilot_on(
     with PilotManager(tmp_path / "session") as manager:
         description = PilotDescription(resource="local://", engine="process", cores_per_node=1, name="first")
         manager.submit_pilot(description)
-        (near,) = addresses_of(manager)
+        assert addresses_of(manager) == ()
         assert manager.submit_task(work, 1, str(tmp_path / "ran")).result(timeout=60) == 1
         monkeypatch.setattr(LocalLauncher, "remote", True)
         manager.submit_pilot(msgspec.structs.replace(description, name="tunnelled", tunnel=("ssh", "x"))).cancel()
-        assert addresses_of(manager) == (near,)  # that one needs no open door
+        (near,) = addresses_of(manager)  # the tunnel needs no other door
+        assert is_loopback(near)
         manager.submit_pilot(msgspec.structs.replace(description, name="second"))
         everywhere = addresses_of(manager)
         assert everywhere[-1] == near
@@ -279,7 +295,8 @@ def test_ports_that_are_all_taken(tmp_path: Path) -> None:
 def test_a_worker_whose_connection_breaks_ends(tmp_path: Path, eventually: Callable[..., Any]) -> None:
     """What was on its way may be lost: the worker's end is noticed, a lost batch would not be."""
     keys = zmq.curve_keypair()
-    server = Server(keys, "tcp://127.0.0.1")
+    server = Server(keys)
+    server.listen("tcp://127.0.0.1")
     process: Any = None
     try:
         with Cutter(split(server.address)[1], seed=0, pause=(1000.0, 1000.0)) as cutter:

@@ -92,10 +92,10 @@ def test_a_pilot_through_a_tunnel_that_dies(
     leftovers: Callable[[], list[psutil.Process]],
 ) -> None:
     with PilotManager(tmp_path / "session") as manager:
-        port = split(SessionFolder(manager.session_dir).read_connection().address)[1]
         pilot = manager.submit_pilot(
             PilotDescription(resource="local://", engine="process", cores_per_node=1, restarts=0, tunnel=login)
         )
+        port = split(SessionFolder(manager.session_dir).read_connection().addresses[-1])[1]
         assert manager.submit_task(double, 1).result(timeout=60) == 2
         (ssh,) = tunnels(leftovers(), port)
         way = int(ssh.cmdline()[ssh.cmdline().index("-L") + 1].split(":")[1])

@@ -6,6 +6,7 @@ import platform
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,21 +21,31 @@ from pilot.wire.addresses import (
     interfaces,
     is_loopback,
     listen,
+    listen_also,
     listen_at,
-    reach,
     split,
     usable,
 )
-from pilot.wire.channel import Server
-from pilot.wire.session import Connection, new_keys
+from pilot.wire.keys import new_keys
+from pilot.wire.reaching import reach
+from pilot.wire.server import Server
+from pilot.wire.session import Connection
 
 KEYS = tuple(key.encode() for key in new_keys())
 HERE = platform.node()
 
 
+def serving(
+    address: str = "tcp://127.0.0.1", ports: tuple[int, int] | None = None, keys: tuple[bytes, ...] = KEYS
+) -> Server:
+    server = Server(keys, ports)  # type: ignore[arg-type]
+    server.listen(address)
+    return server
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server(KEYS, "tcp://127.0.0.1")
+    server = serving()
     yield server
     server.close()
 
@@ -93,7 +104,7 @@ def test_loopback_counts_on_its_own_host_only() -> None:
 
 
 def test_reach_takes_the_first_that_holds_the_key(server: Server, silent: str) -> None:
-    other = Server(tuple(key.encode() for key in new_keys()), "tcp://127.0.0.1")
+    other = serving(keys=tuple(key.encode() for key in new_keys()))
     try:
         known = (closed(), silent, other.address, server.address)
         assert reach(known, HERE, KEYS, timeout=1.0) == server.address
@@ -123,8 +134,8 @@ def test_reach_ends_at_once_when_all_refuse() -> None:
 def test_a_server_stays_within_its_ports(silent: str) -> None:
     taken = split(silent)[1]
     with pytest.raises(SessionError, match=rf"all ports from {taken} to {taken} of 127\.0\.0\.1 are taken"):
-        Server(KEYS, "tcp://127.0.0.1", (taken, taken))
-    server = Server(KEYS, "tcp://127.0.0.1", (taken, min(taken + 20, 65535)))
+        serving(ports=(taken, taken))
+    server = serving(ports=(taken, min(taken + 20, 65535)))
     try:
         assert taken < split(server.address)[1] <= taken + 20
     finally:
@@ -133,8 +144,8 @@ def test_a_server_stays_within_its_ports(silent: str) -> None:
 
 def test_a_server_takes_the_port_that_it_is_told_when_free(silent: str) -> None:
     wanted = closed()
-    first = Server(KEYS, wanted)
-    second = Server(KEYS, wanted)
+    first = serving(wanted)
+    second = serving(wanted)
     try:
         assert first.address == wanted
         assert second.address != wanted
@@ -147,44 +158,67 @@ def before(*known: str) -> Connection:
     return Connection(known, HERE, *(key.decode() for key in KEYS))
 
 
+@pytest.fixture
+def near(tmp_path: Path) -> Path:
+    tmp_path.chmod(0o700)
+    return tmp_path / "socket"
+
+
 def listened(*args: object) -> Connection:
     connection, server = listen(*args)  # type: ignore[arg-type]
     server.close()
     return connection
 
 
-def test_a_manager_listens_on_loopback_until_it_is_told_otherwise() -> None:
-    assert [is_loopback(one) for one in listened(before(), None, None).addresses] == [True]
-    assert [is_loopback(one) for one in listened(before(), "127.0.0.1", None).addresses] == [True]
+def test_a_manager_opens_no_port_until_one_is_needed(near: Path) -> None:
+    assert listened(before(), None, None, near).addresses == ()
+    assert [is_loopback(one) for one in listened(before(), "127.0.0.1", None, near).addresses] == [True]
+    assert [is_loopback(one) for one in listened(before(), None, (1024, 65535), near).addresses] == [True]
+    near.parent.chmod(0o755)  # others could take the socket's place
+    found = listened(before(), None, None, near)
+    assert found.near == "" and [is_loopback(one) for one in found.addresses] == [True]
 
 
-def test_an_address_that_is_not_this_hosts() -> None:
+def test_a_manager_listens_for_tunnels_and_outwards_once_that_is_needed(near: Path) -> None:
+    first, server = listen(before(), None, None, near)
+    try:
+        for_tunnels = listen_also(server, first, outwards=False)
+        assert [is_loopback(one) for one in for_tunnels.addresses] == [True] and for_tunnels.near == first.near
+        assert listen_also(server, for_tunnels, outwards=False) == for_tunnels
+        outwards = listen_also(server, for_tunnels, outwards=True)
+        assert {split(one)[0] for one in outwards.addresses} == {*hosts(), "127.0.0.1"}
+        assert listen_also(server, outwards, outwards=True) == outwards or not hosts()
+    finally:
+        server.close()
+
+
+def test_an_address_that_is_not_this_hosts(near: Path) -> None:
     with pytest.raises(
         SessionError, match=r"address: '203\.0\.113\.9' is not valid; expected an address of this host: .*127\.0\.0\.1"
     ):
-        listen(before(), "203.0.113.9", None)
+        listen(before(), "203.0.113.9", None, near)
     with pytest.raises(SessionError, match=r"'no\.such\.invalid' is not valid; expected an address of this host"):
-        listen(before(), "no.such.invalid", None)
+        listen(before(), "no.such.invalid", None, near)
 
 
 @pytest.mark.parametrize("ports", [(0, 10), (20, 10), (1, 65536)])
-def test_ports_that_are_none(ports: tuple[int, int]) -> None:
+def test_ports_that_are_none(ports: tuple[int, int], near: Path) -> None:
     with pytest.raises(SessionError, match=r"ports: .* from 1 to 65535"):
-        listen(before(), None, ports)
+        listen(before(), None, ports, near)
 
 
 @pytest.mark.skipif(not hosts(), reason="this host has no address but loopback")
-def test_an_address_of_this_hosts_comes_first_and_is_taken_again() -> None:
-    first = listened(before(), hosts()[0], None)
+def test_an_address_of_this_hosts_comes_first_and_is_taken_again(near: Path) -> None:
+    first = listened(before(), hosts()[0], None, near)
     assert [split(one)[0] for one in first.addresses] == [hosts()[0], "127.0.0.1"]
     assert split(first.addresses[0])[1] == split(first.addresses[1])[1]  # one port is enough for the firewall
-    assert listened(first, None, None) == first
+    assert listened(first, None, None, near) == first
 
 
 @pytest.mark.skipif(not hosts(), reason="this host has no address but loopback")
-def test_on_another_host_it_listens_where_it_can() -> None:
+def test_on_another_host_it_listens_where_it_can(near: Path) -> None:
     old = before("tcp://203.0.113.9:5000", "tcp://127.0.0.1:5000")
-    found = listened(old, None, None)
+    found = listened(old, None, None, near)
     assert {split(one)[0] for one in found.addresses} == {*hosts(), "127.0.0.1"}
 
 
@@ -192,14 +226,14 @@ def test_on_another_host_it_listens_where_it_can() -> None:
 def test_an_interface_whose_port_is_taken_gets_another_or_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server((hosts()[0], 0)) as taken:
         port = taken.getsockname()[1]
-        server = Server(KEYS, f"tcp://127.0.0.1:{port}")
+        server = serving(f"tcp://127.0.0.1:{port}")
         assert split(server.address)[1] == port
         try:
             found = listen_at(server, hosts()[:1], (server.address,))
             assert len(found) == 1 and split(found[0])[1] != port
         finally:
             server.close()
-        server = Server(KEYS, "tcp://127.0.0.1", (port, port))
+        server = serving(ports=(port, port))
         try:
             with pytest.raises(SessionError, match=f"all ports from {port} to {port}"):
                 listen_at(server, hosts()[:1], (server.address,))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import zmq
 
-from pilot.wire.channel import Client, Server
+from pilot.wire.channel import Client
 from pilot.wire.connection_limit import ConnectionLimit
 from pilot.wire.messages import Stop
+from pilot.wire.server import Server
 
 MOST = 20
 
@@ -32,7 +33,8 @@ def test_too_many_connections_wait_outside(
 ) -> None:
     """Those that are in go on; when the others are gone, another one gets in."""
     keys = zmq.curve_keypair()
-    server = Server(keys, "tcp://127.0.0.1", most=MOST)
+    server = Server(keys, most=MOST)
+    server.listen("tcp://127.0.0.1")
     port = int(server.address.rpartition(":")[2])
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     early, late = (Client(context, keys, server.address, name) for name in ("early", "late"))

@@ -29,7 +29,8 @@ from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import listen
 from pilot.wire.channel import Client
-from pilot.wire.session import Connection, SessionFolder, new_keys
+from pilot.wire.keys import new_keys
+from pilot.wire.session import Connection, SessionFolder
 
 Eventually = Callable[..., Any]
 WANTED = {"resource": "none://", "engine": "process", "cores_per_node": 1, "restarts": 0}
@@ -59,7 +60,9 @@ class Session:
         jobs = PlaceholderJobs(session, lambda: self.now)
         jobs._launchers["none"] = NoJobs()
         self.state = SessionState(session, self.journal, jobs)
-        self.connection, server = listen(Connection((), platform.node(), *new_keys()), None, None)
+        self.connection, server = listen(
+            Connection((), platform.node(), *new_keys()), "127.0.0.1", None, session.socket_path
+        )
         self.loop = ManagerLoop(self.state, Controller(Balanced(), 60.0), server, lambda: self.now)
         self.loop.start()
         self.requests = PilotRequests(self.state, server, self.connection)
@@ -70,7 +73,7 @@ class Session:
         """The agent of the first pilot joins."""
         settings = json.loads((self.state.folder.pilot("pilot-1") / "agent.json").read_text())
         name = f"pilot-1/{settings['mark']}/0"
-        client = Client(self.context, self.connection.keys, self.connection.address, name)
+        client = Client(self.context, self.connection.keys, self.connection.addresses[0], name)
         client.send(messages.Hello("pilot-1", 1, "host", versions()))
         received = client.receive(timeout_ms=60_000)
         assert received is not None and isinstance(received[0], messages.Welcome)

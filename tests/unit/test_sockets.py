@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from pilot.errors import SessionError
-from pilot.wire.channel import Server
+from pilot.wire.keys import new_keys
 from pilot.wire.messages import CancelTasks, Heartbeat, Refused, encode
-from pilot.wire.session import new_keys
+from pilot.wire.server import Server
 from pilot.wire.sockets import SocketClient, SocketServer, Stream, is_reached
 
 Eventually = Callable[..., Any]
@@ -143,7 +143,7 @@ def test_a_folder_that_others_can_enter_has_no_socket(
     folder.chmod(mode)
     with pytest.raises(SessionError, match=r"is not this user's alone \(chmod 700\)"):
         SocketServer(folder / "socket")
-    server = Server(tuple(key.encode() for key in new_keys()), "tcp://127.0.0.1")  # type: ignore[arg-type]
+    server = Server(tuple(key.encode() for key in new_keys()))  # type: ignore[arg-type]
     server.listen_near(folder / "socket")
     assert server.near == ""
     assert "processes of this host use TCP with encryption" in caplog.text
