@@ -21,7 +21,6 @@ from typing import Any
 
 import psutil
 import pytest
-import zmq
 
 from pilot import PilotDescription, PilotManager, TaskDescription, TaskState
 from pilot.errors import DependencyFailed, DescriptionError, NoPilotError, PilotError, SessionError
@@ -29,8 +28,8 @@ from pilot.manager.agents import HANDLING_TRIES
 from pilot.manager.faults import read
 from pilot.version import versions
 from pilot.wire import messages
-from pilot.wire.channel import Client
 from pilot.wire.session import SessionFolder
+from pilot.wire.sockets import SocketClient
 
 Eventually = Callable[..., Any]
 LARGE = 2 << 20
@@ -322,8 +321,7 @@ def test_a_second_agent_of_a_pilot_is_refused_by_name(manager: PilotManager, cap
     assert manager.submit_task(abs, -1).result(60) == 1
     connection = SessionFolder(manager.session_dir).read_connection()
     mark = json.loads((manager.session_dir / "pilots/pilot-1/agent.json").read_text())["mark"]
-    context = zmq.Context()
-    copy = Client(context, connection.keys, connection.address, f"pilot-1/{mark}/copy")
+    copy = SocketClient(connection.near, f"pilot-1/{mark}/copy")
     copy.send(messages.Hello("pilot-1", 1, "other-host", versions()))
     answer = copy.receive(timeout_ms=60_000)
     assert answer is not None
@@ -332,7 +330,6 @@ def test_a_second_agent_of_a_pilot_is_refused_by_name(manager: PilotManager, cap
     assert "an agent on other-host is refused: pilot pilot-1 has an agent already" in caplog.text
     assert manager.get_results(manager.map(abs, range(50))) == list(range(50))
     copy.close()
-    context.term()
 
 
 # ---- no pilot is left -------------------------------------------------------------------------------------------

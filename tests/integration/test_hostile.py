@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 import pytest
 import zmq
+from pilot_plugins.launchers.local import LocalLauncher
 
 from pilot import PilotExecutor, PilotManager, TaskDescription
 from pilot.errors import PilotError, PilotFailed, SessionError, TaskTimeout
@@ -38,7 +39,9 @@ SOON = 120.0
 
 @pytest.fixture(scope="module")
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PilotManager]:
-    with PilotManager(tmp_path_factory.mktemp("session")) as manager:
+    """It and its pilot's agent listen by TCP, as for other hosts."""
+    with pytest.MonkeyPatch.context() as patch, PilotManager(tmp_path_factory.mktemp("session")) as manager:
+        patch.setattr(LocalLauncher, "remote", True)
         manager.submit_pilot({"name": "home", "cores_per_node": 2}).wait(SOON)
         yield manager
 
@@ -73,7 +76,7 @@ def port(request: pytest.FixtureRequest, manager: PilotManager) -> int:
     """Where a manager listens for agents, or an agent for workers."""
     if request.param == "agent":
         return port_of_agent(manager)
-    return int(SessionFolder(manager.session_dir).read_connection().address.rpartition(":")[2])
+    return int(SessionFolder(manager.session_dir).read_connection().addresses[-1].rpartition(":")[2])
 
 
 def plain_tcp(port: int, keys: tuple[bytes, bytes]) -> None:
