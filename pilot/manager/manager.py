@@ -89,8 +89,8 @@ class PilotManager(TaskSession):
                 on stderr.
             echo: write the output of tasks to stdout and stderr, while they run.
             address: the address of this host (or a name of it) at which agents on other hosts reach it. None: all that
-                it has, from the first pilot on whose jobs run on other hosts; until then loopback only.
-            ports: first and last port to listen on. None: any.
+                it has, from the first pilot on whose jobs run on other hosts; until then none.
+            ports: first and last port to listen on. None: any, as soon as a pilot on another host needs one.
             wait_for_pilot: seconds that a queued task waits for another pilot when none can run it any more (they are
                 over, drain, or have too little walltime left), before it fails with `NoPilotError`. 0: it fails at
                 once; None: it waits until there is one. A task that no pilot can ever run is
