@@ -11,6 +11,7 @@
 #   make linkcheck   the addresses in the pages
 #   make miniapps   every mini-app with its laptop preset: seconds, and whether its result is right
 #   make bench    ours and the bare engines side by side; writes docs/performance.md
+#   make bench-quantum   circuits through every format and gate, error bars, gains of mitigation (an hour)
 #   make bench-cluster   the same on a private Slurm (root)
 #   make bench-chaos   150 random schedules of faults, of the day, on process, Ray and Dask pilots (an hour)
 #   make bench-service   the service: load, kills, a million tasks, made-up requests, policies (half an hour)
@@ -29,7 +30,7 @@ BENCHMARKS := imports controller pilot_quantum dispatch latency threads callable
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 
-.PHONY: demo test test-slow test-busy test-oldest check plugins docs linkcheck miniapps bench bench-cluster bench-chaos bench-peers bench-service pyqpanda newcomer clean
+.PHONY: demo test test-slow test-busy test-oldest check plugins docs linkcheck miniapps bench bench-quantum bench-cluster bench-chaos bench-peers bench-service pyqpanda newcomer clean
 
 demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting --preset demo
@@ -93,6 +94,11 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/imports.py --without zmq sqlite3 threading --json $(RESULTS)/imports.scheduling.json
 	@$(BIN)/python benchmarks/simulator.py --live --json $(RESULTS)/simulator.live.json
 	@$(BIN)/python benchmarks/qpus.py --kill --json $(RESULTS)/qpus.kill.json
+	@$(BIN)/python scripts/performance.py $(RESULTS)
+
+bench-quantum: $(READY)
+	-@for name in formats gates mitigation errors; do $(BIN)/python benchmarks/$$name.py --json $(RESULTS)/$$name.json; done
+	-@$(BIN)/python benchmarks/circuits.py --ratios --json $(RESULTS)/circuits.ratios.json
 	@$(BIN)/python scripts/performance.py $(RESULTS)
 
 bench-cluster: $(READY)

@@ -155,10 +155,10 @@ def main() -> None:
         against_addon(options)
         return
     if options.what != "predicted":
-        file = options.json.with_stem(f"{options.json.stem}-exact") if options.json else None
+        file = options.json.with_stem(f"{options.json.stem}.exact") if options.json else None
         _bench.show("cut and uncut: largest differences with an exact simulator", exact(options.circuits), file)
     if options.what != "exact":
-        file = options.json.with_stem(f"{options.json.stem}-predicted") if options.json else None
+        file = options.json.with_stem(f"{options.json.stem}.predicted") if options.json else None
         _bench.show("predicted and measured seconds", predicted(options.repeat), file)
 
 

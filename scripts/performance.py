@@ -45,8 +45,8 @@ SECTIONS = {
         *(
             "circuits",
             "circuits.ratios",
-            "cutting",
             "cutting.exact",
+            "cutting.predicted",
             "cutting.addon",
             "qpus",
             "formats",
@@ -57,7 +57,8 @@ SECTIONS = {
     ),
     "Mini-apps": ("miniapps", "resume"),
     "The service": (
-        *("service.load", "service.origin", "service.kill.sqlite", "service.kill.postgresql", "service.store"),
+        *("service.load", "service.origin", "service.kill.sqlite", "service.kill.postgresql"),
+        *("service.store.sqlite", "service.store.postgresql"),
         *("service.fuzz", "service.policies", "dashboard"),
     ),
     "Scheduling of circuits": ("planning", "simulator"),
