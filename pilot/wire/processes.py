@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +32,8 @@ _THREADS = (
 
 #: Each worker has two connections to its agent; the limit that a shell gives is often 1024, what the site allows more.
 OPEN_FILES = 65536
+#: Seconds between two looks whether a process is gone.
+LOOK_SECONDS = 0.005
 
 
 def with_threads(count: int, given: Mapping[str, str]) -> dict[str, str]:
@@ -90,7 +93,8 @@ def _carries(process: psutil.Process, mark: str) -> bool:
 
 
 def end_marked(mark: str, grace: float = 0.0) -> int:
-    """End all processes with the mark: by SIGTERM first when there is a grace (seconds), then by SIGKILL.
+    """End all processes with the mark: by SIGTERM first when there is a grace (seconds), then by SIGKILL. Those that
+    ignore SIGTERM get no grace.
 
     Returns:
         How many there were. Blocks until they are gone.
@@ -102,14 +106,37 @@ def end_marked(mark: str, grace: float = 0.0) -> int:
             break
         total += len(processes)
         if grace:
-            for process in processes:
+            asked = [process for process in processes if not _ignores(process, signal.SIGTERM)]
+            for process in asked:
                 with contextlib.suppress(psutil.Error):
                     process.terminate()
-            _, processes = psutil.wait_procs(processes, timeout=grace)
+            _wait_gone(asked, grace)
             grace = 0.0
         _kill(processes)
-        psutil.wait_procs(processes, timeout=1.0)
+        _wait_gone(processes, 1.0)
     return total
+
+
+def _ignores(process: psutil.Process, number: signal.Signals) -> bool:
+    """True when it ignores this signal (proc(5), /proc/pid/status, SigIgn)."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("SigIgn:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
+def _wait_gone(processes: Sequence[psutil.Process], seconds: float) -> None:
+    """Wait until they are gone, for so long at most; one that has ended is, also when nobody has asked how."""
+    deadline, left = time.monotonic() + seconds, list(processes)
+    while (left := [process for process in left if _runs(process)]) and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def end_below(pid: int) -> int:
@@ -138,7 +165,7 @@ def end_left(mark: str, name: str, pid: int) -> None:
         if not found:
             break
         _kill(found)
-        psutil.wait_procs(found, timeout=0.5)
+        _wait_gone(found, 0.5)
     record.unlink(missing_ok=True)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from pilot.wire.marks import MARK
-from pilot.wire.processes import with_threads
+from pilot.wire.processes import end_marked, with_threads
 from pilot.wire.session import new_mark
 
 
@@ -31,3 +36,36 @@ def test_marks_of_a_task_are_below_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert new_mark().startswith("abc.w1.")
     monkeypatch.delenv(MARK)
     assert "." not in new_mark()
+
+
+#: The parent of a process that has the mark; it never asks how that one has ended.
+CARELESS = """
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"],
+                 env={**os.environ, sys.argv[1]: sys.argv[2]})
+time.sleep(600)
+"""
+
+
+def started(*words: str, **variables: str) -> subprocess.Popen[bytes]:
+    """Python with these arguments, as soon as it has written a line."""
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, env={**os.environ, **variables})
+    assert process.stdout is not None and process.stdout.readline()
+    return process
+
+
+@pytest.mark.timeout(60)  # the grace is longer
+def test_who_ignores_sigterm_gets_no_grace() -> None:
+    mark = new_mark()
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+    with started("-c", code, **{MARK: mark}) as process:
+        assert end_marked(mark, grace=600.0) == 1
+        assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.timeout(60)
+def test_who_has_ended_is_gone_though_its_parent_has_not_asked() -> None:
+    mark = new_mark()
+    with started("-c", CARELESS, MARK, mark) as parent:
+        assert end_marked(mark, grace=600.0) == 1
+        parent.kill()
