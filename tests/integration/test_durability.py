@@ -44,7 +44,7 @@ space: dict[str, Any] = {"__name__": "__main__"}
 exec(WORK, space)
 work, pid = space["work"], space["pid"]
 
-#: A manager that is to be killed: session, engine, notes; says when a tenth of the tasks is done.
+#: A manager that is to be killed: session, engine, notes, an address to listen at by TCP; says when a tenth of the tasks is done.
 CHILD = (
     WORK
     + f"""
@@ -53,8 +53,8 @@ import time
 from pilot import PilotDescription, PilotManager
 
 if __name__ == "__main__":
-    session, engine, notes, orphan = sys.argv[1:]
-    manager = PilotManager(session)
+    session, engine, notes, orphan, *address = sys.argv[1:]
+    manager = PilotManager(session, address=address[0] if address else None)
     manager.submit_pilot(PilotDescription(engine=engine, cores_per_node=2, orphan_timeout=float(orphan)))
     tasks = [manager.submit_task(work, notes, number) for number in range({TASKS})]
     tasks[{TASKS} // 10].result()
@@ -127,11 +127,11 @@ def test_kill_below_the_manager(tmp_path: Path, notes: str, leftovers: Leftovers
         assert all("signal 9" in reason or "ended" in reason for reason in reasons), reasons
 
 
-def killed_manager(folder: Path, engine: str, notes: str, orphan: float = 600) -> Path:
+def killed_manager(folder: Path, engine: str, notes: str, *address: str, orphan: float = 600) -> Path:
     """A session whose manager was killed when a tenth of its tasks was done."""
     script, session = folder / "child.py", folder / "session"
     script.write_text(CHILD)
-    command = [sys.executable, str(script), str(session), engine, notes, str(orphan)]
+    command = [sys.executable, str(script), str(session), engine, notes, str(orphan), *address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "under way\n"
@@ -179,7 +179,7 @@ def test_kill_the_manager_and_its_agent(tmp_path: Path, notes: str, leftovers: L
 def test_attach_on_another_port_and_with_other_versions(
     tmp_path: Path, notes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = killed_manager(tmp_path, "process", notes)
+    session = killed_manager(tmp_path, "process", notes, "127.0.0.1")
     port = int((session / "connection.json").read_text().partition("127.0.0.1:")[2].partition('"')[0])
     with socket.socket() as occupied:
         occupied.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
