@@ -107,6 +107,23 @@ def test_a_circuit_waits_for_a_better_calibration(
     assert counts["000"] + counts["111"] > 0.7 * 500
 
 
+def test_a_circuit_goes_elsewhere_when_its_qpu_has_become_too_bad(session: tuple[PilotManager, Path]) -> None:
+    """The QPU is idle, so what it has reported is old; its worker sees the new calibration first."""
+    manager, folder = session
+    drift = folder / "worse.csv"
+    drift.write_text("0,1\n")
+    name = f"fake:lima?clock=0&calibration={drift}"
+    manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, qpus=[name]))
+    bare: dict[str, Any] = {"circuit": circuit("ghz", 3), "shots": 500}
+    assert manager.submit_task(TaskDescription(**bare, qpu=name)).result(timeout=120).shots == 500
+    task = manager.submit_task(TaskDescription(**bare, qpu=name, min_fidelity=0.7))
+    assert task.result(timeout=120).shots == 500
+    drift.write_text("0,20\n")
+    moved = manager.submit_task(TaskDescription(**bare, qpu=[name, "fake:belem"], min_fidelity=0.7))
+    assert moved.result(timeout=120).shots == 500 and moved.info.qpu == "fake:belem"
+    assert "has a fidelity of about 0." in moved.info.attempts[0].reason
+
+
 def test_what_is_refused(qos: QOS) -> None:
     with pytest.raises(DescriptionError, match="job: 99 is not valid"):
         qos.status(99)

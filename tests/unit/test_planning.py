@@ -12,7 +12,7 @@ import pytest
 from pilot import registry
 from pilot.errors import ErrorCode, PluginError
 from pilot.resources import ANY_QPU, CircuitFacts, QPUEstimate, QPUInfo, Resources
-from pilot.results import CANCELLED, RAISED, UNAVAILABLE, Failure
+from pilot.results import CANCELLED, RAISED, REFUSED, UNAVAILABLE, Failure
 from pilot.scheduling import events
 from pilot.scheduling.forecasts import QueueForecast
 from pilot.scheduling.queue import LOSSES
@@ -153,6 +153,30 @@ def test_circuits_of_a_qpu_that_goes_down_run_elsewhere_and_that_is_no_retry(pol
     assert world.state(pinned) is TaskState.QUEUED  # until the QPU reports that it is back
     world.ready("a", qpus=[GOOD])
     assert world.pilot_of[pinned] == "a"
+
+
+def refusal(offer: QPUEstimate) -> bytes:
+    return msgspec.msgpack.encode(Failure(None, "QPUError", "not good enough", "", offer=offer))
+
+
+@pytest.mark.parametrize("policy", ["best-fidelity", "balanced"])
+def test_circuits_that_a_qpu_refuses_by_its_calibration_of_now_run_elsewhere_and_that_is_no_loss(policy: str) -> None:
+    """As often as it gets worse: a refusal is no failed attempt."""
+    world = world_with(policy)
+    (task,) = circuits(world, min_fidelity=0.75)
+    assert places(world, [task]) == ["a"]
+    for _ in range(LOSSES):
+        world.feed(events.CircuitsEstimated({task: EXPECTED}))
+        world.finish([task], status=REFUSED, value=refusal(QPUEstimate("fake:good", 0.7, calibrated=2.0)))
+        world.controller.validate()
+        assert places(world, [task]) == ["b"]
+        assert world.tasks[task].estimates == (QPUEstimate("fake:good", 0.7, 10.0, 5.0, 2.0), EXPECTED[1])
+        world.feed(events.CircuitsEstimated({task: EXPECTED}))  # both have another calibration
+        world.finish([task], status=REFUSED, value=refusal(QPUEstimate("fake:poor", 0.1)))
+        assert places(world, [task]) == ["a"]
+    assert not world.tasks[task].retries and not world.tasks[task].losses
+    world.work_off(10.0, "a")
+    assert world.state(task) is TaskState.DONE
 
 
 def test_a_qpu_that_goes_down_with_every_job_does_not_go_on_for_ever() -> None:

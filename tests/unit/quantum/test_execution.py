@@ -18,8 +18,9 @@ from pilot.errors import DescriptionError, QPUCancelled, QPUError
 from pilot.interfaces import QPU, Run
 from pilot.quantum import compilation
 from pilot.quantum.aer import run_circuit
+from pilot.quantum.answers import run_on
 from pilot.quantum.compilation import Compiler, expected_fidelity, structure
-from pilot.quantum.execution import DeviceRun, ExactValues, Simulation, compiler_of, only, run_on
+from pilot.quantum.execution import DeviceRun, ExactValues, Simulation, compiler_of, only
 from pilot.quantum.outcomes import Outcomes
 from pilot.quantum.packing import pack
 from pilot.resources import QPUInfo
@@ -389,6 +390,8 @@ def test_a_qpu_may_give_counts(shots: int | None, given: Any, shown: dict[str, f
         ([{"0 0a": 9}], "the key '0 0a'"),
         ([{"0 00": 0.5}], "not whole numbers"),
         ([{"0 00": -1, "0 11": 10}], "not whole numbers of at least 0"),
+        ([{"0 00": 8}], "gave the counts of 8 shots, but 9 were asked for"),
+        ([{"0 00": 8, "0 11": 2}], "gave the counts of 10 shots, but 9 were asked for"),
         ([{}], "or none"),
         ([{"0 00": 0}], "or none"),
         ([{0: 9}], "the key '0'"),
