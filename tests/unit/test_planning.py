@@ -133,6 +133,35 @@ def test_what_no_qpu_meets_waits_for_a_calibration_or_is_simulated() -> None:
     assert places(world, [waiting]) == ["a"]
 
 
+def test_tasks_that_a_search_leaves_are_asked_about_again() -> None:
+    pytest.importorskip("pymoo")
+    world = world_with("nsga2", population=8, generations=1)
+    tasks = circuits(world, 150)
+    for _ in range(200):
+        world.tick(1.0)
+        world.work_off(0.1, "a")
+        world.work_off(0.1, "b")
+    assert all(world.state(task) is TaskState.DONE for task in tasks)
+
+
+@pytest.mark.parametrize("policy", ["matching", "shortest-first"])
+def test_a_qpu_runs_the_shortest_first_also_of_those_that_come_later(policy: str) -> None:
+    """As the policy's order says, though they were given the QPU in another one."""
+    world = World(policy=registry.policy(policy))
+    world.pilot("a", qpus=[GOOD])
+    seconds = [50.0, 40.0, 30.0, 20.0, 10.0, 5.0]
+    tasks = [
+        circuits(
+            world,
+            1,
+            expected=(QPUEstimate("fake:good", 0.9, each),),
+        )[0]
+        for each in seconds
+    ]
+    world.work_off(1.0, "a")
+    assert [task for task in world.order if task in tasks] == [tasks[0], tasks[1], *reversed(tasks[2:])]
+
+
 DOWN = msgspec.msgpack.encode(Failure(None, "QPUUnavailable", "it went down", ""))
 
 
