@@ -12,7 +12,7 @@ from qiskit import qasm2
 
 from pilot import DescriptionError, PilotDescription, PilotManager, TaskDescription
 from pilot.cli.main import main
-from pilot.errors import QPUError
+from pilot.errors import NoPilotError, QPUError
 from pilot.manager import history
 from pilot.qos.families import circuit
 from pilot.qos.qernel import Stage
@@ -122,6 +122,17 @@ def test_a_circuit_goes_elsewhere_when_its_qpu_has_become_too_bad(session: tuple
     moved = manager.submit_task(TaskDescription(**bare, qpu=[name, "fake:belem"], min_fidelity=0.7))
     assert moved.result(timeout=120).shots == 500 and moved.info.qpu == "fake:belem"
     assert "has a fidelity of about 0." in moved.info.attempts[0].reason
+
+
+def test_a_circuit_that_is_too_wide_for_all_qpus_is_simulated_where_it_says_so(
+    session: tuple[PilotManager, Path],
+) -> None:
+    manager, _ = session
+    wide: dict[str, Any] = {"circuit": circuit("ghz", 8), "shots": 500, "fallback": "simulator"}
+    task = manager.submit_task(TaskDescription(**wide, qpu="*"))
+    assert set(task.result(timeout=120).get_counts()) == {"0" * 8, "1" * 8} and task.info.qpu is None
+    with pytest.raises(NoPilotError, match="has no device 'fake:kolkata'"):
+        manager.submit_task(TaskDescription(**wide, qpu="fake:kolkata"))
 
 
 def test_what_is_refused(qos: QOS) -> None:

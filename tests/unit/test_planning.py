@@ -133,6 +133,32 @@ def test_what_no_qpu_meets_waits_for_a_calibration_or_is_simulated() -> None:
     assert places(world, [waiting]) == ["a"]
 
 
+@pytest.mark.parametrize("policy", ["best-fidelity", "balanced"])
+def test_a_circuit_does_not_go_where_it_cannot_be_compiled(policy: str) -> None:
+    world = world_with(policy)
+    unable = (QPUEstimate("fake:good", problem="it has no loops"), EXPECTED[1])
+    tasks = circuits(world, 3, expected=unable)
+    assert set(places(world, tasks)) == {"b"}
+    (pinned,) = circuits(world, 1, expected=unable, resources=Resources(num_cpus=0.0, qpu="fake:good"))
+    world.tick(1.0)
+    assert "fake:good of a cannot run it: it has no loops" in world.errors[pinned].reason
+
+
+def test_what_no_qpu_can_run_is_simulated_or_waits() -> None:
+    world = world_with("least-wait")
+    wide = {"facts": CircuitFacts(99, 100)}
+    (simulated,) = circuits(world, 1, fallback="simulator", **wide)
+    waiting, late = (circuits(world, 1, fallback="wait", deadline=one, **wide)[0] for one in (None, 5.0))
+    (neither,) = circuits(world, 1, **wide)
+    world.tick(6.0)
+    world.controller.validate()
+    assert not world.tasks[simulated].terms.resources.qpu and simulated in world.pilot_of
+    assert world.state(waiting) is TaskState.QUEUED and "99 are needed" in world.explain(waiting)
+    assert "no other pilot came before its deadline" in world.errors[late].reason and neither in world.errors
+    world.pilot("c", qpus=[msgspec.structs.replace(GOOD, qubits=100)])
+    assert world.pilot_of[waiting] == "c"
+
+
 def test_tasks_that_a_search_leaves_are_asked_about_again() -> None:
     pytest.importorskip("pymoo")
     world = world_with("nsga2", population=8, generations=1)
