@@ -337,6 +337,22 @@ def test_settings_of_policies_are_checked() -> None:
             registry.policy(name, **settings)
 
 
+def test_fair_share_counts_what_each_circuit_of_a_batch_takes_itself() -> None:
+    """Circuits of several users are sent together; the long ones are not paid by all."""
+    world = World(policy=registry.policy("fair-share"))
+    world.pilot("a", qpus=[msgspec.structs.replace(GOOD, max_circuits=2)])
+    (blocker,) = world.submit(1, measured(0.01, 9), num_cpus=1)
+    terms = {"resources": Resources(num_cpus=0.0, qpu="fake:good"), "facts": CircuitFacts(3, 100)}
+    tasks = world.submit(40, measured(1.0, 8), terms=terms, needs={blocker: False}, weights=[1.0, 9.0] * 20)
+    for task in tasks:
+        world.tasks[task].name = "long" if world.tasks[task].weight == 9.0 else "short"
+    world.finish([blocker])
+    for _ in range(10):
+        world.finish_batch(10.0, "a")
+    names = [world.tasks[task].name for task in world.order if task in tasks]
+    assert names[:24].count("short") >= 16  # half of them would be, were each counted as the mean
+
+
 def test_fair_share_takes_the_name_that_has_used_least() -> None:
     world = World(policy=registry.policy("fair-share", shares={"large": 2.0}))
     world.pilot(cores=1)
