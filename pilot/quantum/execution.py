@@ -234,6 +234,8 @@ class DeviceRun(Execution, JointFunction):
     ) -> None:
         """Refuse circuits that the device is not expected to run well enough; those that they became stand first."""
         fidelities = compiler.fidelities
+        if fidelities is None and compiler.has_medians:
+            return
         for circuit, its in zip(circuits, compiled, strict=False):
             found = None if fidelities is None else fidelities.estimate(its, ideal_of(circuit))
             if found is not None and found.value >= self.min_fidelity:

@@ -6,6 +6,7 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
@@ -227,6 +228,16 @@ def test_a_circuit_is_compiled_onto_the_qubits_with_the_least_errors(qpu: Bench)
     (refused,) = DeviceRun(shots=10, min_fidelity=0.9, level=1).run_together([call(bell())])
     assert isinstance(refused, QPUError)
     assert re.search(r"bench:5 has a fidelity of about 0\.500 for circuit 'bell', but 0.9 is needed", str(refused))
+
+
+def test_a_device_that_reports_medians_only_runs_what_was_judged_by_them(qpu: Bench, monkeypatch: Any) -> None:
+    monkeypatch.setattr(qpu, "target", lambda: None)
+    (refused,) = DeviceRun(shots=10, min_fidelity=0.9).run_together([call(bell())])
+    assert "reports no errors for circuit 'bell', but 0.9 is needed" in str(refused)
+    info = msgspec.structs.replace(qpu.info(), error_2q=0.01, error_readout=0.02)
+    monkeypatch.setattr(qpu, "info", lambda: info)
+    (outcomes,) = DeviceRun(shots=10, min_fidelity=0.9).run_together([call(bell())])
+    assert outcomes.shots == 10
 
 
 def test_the_expected_fidelity_is_that_of_the_qubits_used() -> None:
