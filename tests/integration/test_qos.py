@@ -161,6 +161,11 @@ def test_estimates_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["qpus", "fake:manila", *flags]) == 0
     table = capsys.readouterr().out
     assert f"{manila['fidelity']:.3f} ±" in table and "1.30 ± 0.00 EUR" in table
+    assert main(["qpus", "fake:manila", "--estimate", str(program), "--shots", "1000000"]) == 1
+    assert "fake:manila takes at most 100000 shots, not 1000000" in capsys.readouterr().err
+    program.write_text('OPENQASM 3; include "stdgates.inc"; input float a; qubit q; bit c; rx(a) q; c = measure q;')
+    assert main(["qpus", "fake:manila", "--estimate", str(program)]) == 2
+    assert "parameters without a value (a) cannot be estimated" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
