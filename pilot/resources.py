@@ -76,6 +76,8 @@ class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
     measurements: int = 0
     #: By device, where it is known: the fidelity expected of the compiled circuit.
     fidelities: tuple[tuple[str, float], ...] = ()
+    #: Devices that cannot run it, as far as that is known, and why.
+    unable: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_counted(self) -> bool:
@@ -102,6 +104,8 @@ class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
     seconds_spread: float | None = None
     cost_spread: float | None = None
     memory_spread: float | None = None
+    #: Why the QPU cannot run the circuit; "": it can.
+    problem: str = ""
 
 
 #: The delay between retries grows no further: it is a thousand times the first one.
@@ -176,11 +180,22 @@ class Terms(msgspec.Struct, frozen=True, cache_hash=True):
         )
 
     def expecting(self, estimates: Sequence[QPUEstimate]) -> Terms:
-        """These terms with the fidelities of the estimates, where there is a least fidelity to compare them with."""
-        fidelities = tuple((one.qpu, one.fidelity) for one in estimates if one.fidelity is not None)
-        if not self.min_fidelity or self.facts is None or self.facts.fidelities == fidelities:
+        """These terms with the devices that cannot run the circuit, by the estimates; where there is a least fidelity
+        also with the fidelities to compare it with."""
+        if self.facts is None:
             return self
-        return msgspec.structs.replace(self, facts=msgspec.structs.replace(self.facts, fidelities=fidelities))
+        known = [(one.qpu, one.fidelity) for one in estimates if one.fidelity is not None]
+        fidelities = tuple(known) if self.min_fidelity else ()
+        unable = tuple((one.qpu, one.problem) for one in estimates if one.problem)
+        if (self.facts.fidelities, self.facts.unable) == (fidelities, unable):
+            return self
+        return msgspec.structs.replace(
+            self, facts=msgspec.structs.replace(self.facts, fidelities=fidelities, unable=unable)
+        )
+
+    def simulated(self) -> Terms:
+        """Those of the same task for a QPU when it is simulated instead, on a core."""
+        return msgspec.structs.replace(self, resources=SLOT, facts=None, min_fidelity=0.0, deadline=None, max_cost=None)
 
 
 #: Terms of ``submit_task(function, *args)``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pilot.publishing import publish
+from pilot.resources import QPUEstimate
 
 
 class Spooled(msgspec.Struct, frozen=True, array_like=True):
@@ -33,7 +34,9 @@ class Spooled(msgspec.Struct, frozen=True, array_like=True):
 Value = bytes | Spooled | None
 
 #: How an attempt ended, as it travels in `Outcome.status`.
-OK, RAISED, TIMED_OUT, CANCELLED, UNWRITTEN, UNAVAILABLE = range(6)
+OK, RAISED, TIMED_OUT, CANCELLED, UNWRITTEN, UNAVAILABLE, REFUSED = range(7)
+#: Ends of an attempt that are no error of the task: it runs again. Their value is a `Failure`.
+AGAIN = (UNWRITTEN, UNAVAILABLE, REFUSED)
 
 
 #: The largest result, with its output, that a manager keeps in memory when it is in the journal, in bytes.
@@ -41,9 +44,9 @@ KEPT_BYTES = 4 << 10
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How one attempt at a task ended. ``value`` is its result, or a `Failure` when ``status`` is RAISED, UNWRITTEN or
-    UNAVAILABLE. UNWRITTEN: the task returned, and there was no room for its result; UNAVAILABLE: its QPU takes no jobs
-    now, as it reports itself."""
+    """How one attempt at a task ended. ``value`` is its result, or a `Failure` when ``status`` is RAISED or one of
+    `AGAIN`. UNWRITTEN: the task returned, and there was no room for its result; UNAVAILABLE: its QPU takes no jobs now,
+    as it reports itself; REFUSED: by its calibration of now, its QPU is not good enough for the circuit."""
 
     task: int
     status: int
@@ -78,6 +81,8 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     instead: str = "TaskError"
     #: Bytes that there was no room for.
     size: int = 0
+    #: What the QPU offers that has refused the circuit.
+    offer: QPUEstimate | None = None
     #: The exception's class and its bases, with their modules; those of ``builtins`` without.
     classes: tuple[str, ...] = ()
 
@@ -96,7 +101,7 @@ def class_name(kind: type) -> str:
 
 
 def failure_of(outcome: Outcome) -> Failure:
-    """For an UNWRITTEN or UNAVAILABLE outcome: what went wrong."""
+    """For an outcome with a status of `AGAIN`: what went wrong."""
     assert isinstance(outcome.value, bytes)
     return _decode_failure(outcome.value)
 

@@ -64,6 +64,9 @@ def show(options: argparse.Namespace) -> int:
     for name in options.names:
         try:
             info = ask(name)
+            if info.max_shots is not None and options.shots > info.max_shots:
+                problems[name] = f"{name} takes at most {info.max_shots} shots, not {options.shots}"
+                continue
             its = estimator.estimate(circuit, info, shots=options.shots, level=options.optimization_level)
             found.append((info, its))
         except Exception as error:  # of its vendor's packages
@@ -98,6 +101,12 @@ def _circuit(name: str) -> QuantumCircuit:
         circuit = load(text).to_qiskit()
     except DescriptionError as error:
         raise DescriptionError(f"qpus: {name}: {error}", **error.data) from error
+    if names := ", ".join(parameter.name for parameter in circuit.parameters):
+        raise DescriptionError(
+            f"qpus: {name}: parameters without a value ({names}) cannot be estimated: write numbers for them",
+            field="estimate",
+            given=name,
+        )
     if not any(entry.clbits for entry in circuit.data):
         circuit.measure_all()
     return circuit

@@ -123,8 +123,10 @@ def run_miniapp(parser: argparse.ArgumentParser, name: str | None, words: list[s
     settings = read_settings(miniapp.Settings, own, _preset(miniapp, chosen), _config(chosen.config), (_FLAG, given))
     request = _request(name, words, chosen)
     _check_packages(name, miniapp)
+    app = miniapp(settings)
+    _check_qpus(app)
     with streams.lasting():
-        return miniapp(settings).run(request)
+        return app.run(request)
 
 
 def _parser(name: str, miniapp: type[RunnableMiniApp]) -> argparse.ArgumentParser:
@@ -198,15 +200,25 @@ def _counts(text: str | None) -> tuple[int, ...]:
 
 
 def _pilots(chosen: Flags) -> list[PilotDescription]:
-    """The pilots that were asked for, with launchers and engines that are there."""
+    """The pilots that were asked for, with launchers, engines and QPUs that are there."""
     found = _described(chosen)
     for one in found:
         try:
             registry.check("pilot.launchers", one.resource.partition("://")[0])
             registry.check("pilot.engines", one.engine)
-        except PluginError as error:
+            registry.devices(one)
+        except (DescriptionError, PluginError) as error:
             raise DescriptionError(f"--pilot: {error}", **error.data) from error
     return found
+
+
+def _check_qpus(app: RunnableMiniApp) -> None:
+    """Refuse settings that name a QPU which cannot be one: its kind, its name or its options. No vendor is asked."""
+    try:
+        for name in getattr(app, "qpus", tuple)():
+            registry.make(name)
+    except PluginError as error:
+        raise DescriptionError(str(error), **error.data) from error
 
 
 def _described(chosen: Flags) -> list[PilotDescription]:

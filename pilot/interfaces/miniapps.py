@@ -40,6 +40,8 @@ class RunnableMiniApp(Protocol):
     """A class whose objects `pilot run` runs.
 
     Its docstring is what ``pilot run NAME --help`` shows, the first line of it what ``pilot run --list`` shows.
+    A method ``qpus()``, where it has one, returns the names of the QPUs in its settings, as in
+    ``PilotDescription.qpus``: those that cannot exist are refused before it runs.
     """
 
     #: A frozen struct; each field is a flag. Its `msgspec.Meta` has the flag's help as ``description``, and bounds.

@@ -105,6 +105,10 @@ class QueuedTask(Protocol):
         """How long it is expected to run on an average pilot; None: not known yet."""
 
     @property
+    def weight(self) -> float:
+        """How long it takes, beside other tasks of its function."""
+
+    @property
     def estimates(self) -> tuple[QPUEstimate, ...]:
         """What is expected of its circuit on each QPU, as far as it was estimated."""
 

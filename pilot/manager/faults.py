@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pilot.resources import Terms
-from pilot.results import UNAVAILABLE, UNWRITTEN, Outcome
+from pilot.results import AGAIN, Outcome
 from pilot.scheduling import events
 from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.version import versions
@@ -64,7 +64,7 @@ class EventRing:
         fields: Any = event
         if type(event) is events.OutcomesArrived:
             outcomes = [
-                (one.task, one.status, one.started, one.seconds) if one.status not in (UNWRITTEN, UNAVAILABLE) else one
+                (one.task, one.status, one.started, one.seconds) if one.status not in AGAIN else one
                 for one in event.outcomes
             ]
             fields = (event.pilot, event.batch, event.worker, outcomes)

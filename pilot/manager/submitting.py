@@ -355,7 +355,10 @@ class Submitter:
         """
         state = self._state
         state.check_open()
-        reason = unservable(terms, self._capacities())
+        wanted = terms
+        if terms.fallback:  # what QPUs can do is looked at later, but one of these has to be there
+            wanted = msgspec.structs.replace(terms, facts=None, min_fidelity=0.0)
+        reason = unservable(wanted, self._capacities())
         if reason is not None:
             state.check_open()  # closed meanwhile: its pilots are over for that reason
             raise NoPilotError(f"no pilot can run this task: {reason}" + (f"; {note}" if note else ""))

@@ -13,13 +13,14 @@ from pilot.qos.estimator import Estimator
 from pilot.qos.predictor import Prediction, Predictor, lasting
 from pilot.qos.prices import PriceTable
 from pilot.quantum.packing import pack, unpack
+from pilot.resources import QPUEstimate
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from pilot.descriptions import TaskDescription
-    from pilot.resources import QPUEstimate, QPUInfo
+    from pilot.resources import QPUInfo
 
 
 @cache
@@ -36,9 +37,11 @@ class CircuitPrediction(WorkFunction):
     level: int = 2
     #: What one device must be expected to reach; 0: nothing.
     min_fidelity: float = 0.0
+    #: It is an error that no device can run the circuit.
+    is_final: bool = True
 
-    def __call__(self, program: bytes, values: NDArray[np.float64] | None) -> dict[str, Prediction]:
-        """By device; those that cannot run the circuit are left out.
+    def __call__(self, program: bytes, values: NDArray[np.float64] | None) -> dict[str, Prediction | str]:
+        """By device; of those that cannot run the circuit, why.
 
         Args:
             program: QPY of a circuit.
@@ -49,17 +52,17 @@ class CircuitPrediction(WorkFunction):
         """
         (circuit,) = unpack(program)
         found: dict[str, Prediction] = {}
-        problems: list[PilotError] = []
+        problems: dict[str, PilotError] = {}
         for info in self.infos:
             try:
                 found[info.name] = _predictor().predict(circuit, info, self.level, values)
             except (QPUError, DescriptionError) as error:
-                problems.append(error)
-        if problems and not found:
-            raise problems[0]
+                problems[info.name] = error
+        if problems and not found and self.is_final:
+            raise next(iter(problems.values()))
         if self.min_fidelity and found:
             self._check(circuit.name, found)
-        return found
+        return {**found, **{name: str(error) for name, error in problems.items()}}
 
     def _check(self, name: str, found: Mapping[str, Prediction]) -> None:
         """Of a QPU that reports no errors of its parts nothing is known here."""
@@ -94,15 +97,20 @@ class CircuitEstimator(TaskEstimator):
         wide = tuple(lasting(info) for info in infos if info.qubits >= circuit.num_qubits)
         is_final = final and not wanted.fallback  # else it is no error that none reaches it
         floor = (wanted.min_fidelity or 0.0) if is_final else 0.0
-        return CircuitPrediction(wide, wanted.optimization_level, floor), (pack(circuit), values)
+        return CircuitPrediction(wide, wanted.optimization_level, floor, is_final), (pack(circuit), values)
 
     def estimates(self, result: Any, wanted: TaskDescription, infos: Sequence[QPUInfo]) -> tuple[QPUEstimate, ...]:
         its = [(result[info.name], info) for info in infos if info.name in (result or {})]
-        return tuple(self._estimator.of_prediction(one, info, wanted.shots or 1) for one, info in its)
+        return tuple(
+            QPUEstimate(info.name, calibrated=info.calibrated, problem=one)
+            if isinstance(one, str)
+            else self._estimator.of_prediction(one, info, wanted.shots or 1)
+            for one, info in its
+        )
 
     def learn(
         self, result: Any, wanted: TaskDescription, infos: Sequence[QPUInfo], qpu: str, weight: float, seconds: float
     ) -> None:
         for info in infos:
-            if info.name == qpu and qpu in result:
+            if info.name == qpu and isinstance(result.get(qpu), Prediction):
                 self._estimator.learn(result[qpu], info, round((wanted.shots or 1) * weight), seconds)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Prices of the first schedules: seconds for 1 % of fidelity.
 PRICES = (0.0, 1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 128.0, 512.0, 4096.0)
+#: Tasks of one search at most: it takes some tenths of a second, and the manager waits for it.
+SEARCHED_TASKS = 100
 
 
 class Front(NamedTuple):
@@ -30,7 +32,7 @@ class Front(NamedTuple):
 
 
 class GeneticSearch(QPUPolicy):
-    """All waiting tasks at once, by NSGA-II: minimizes the mean wait and maximizes the mean fidelity.
+    """All waiting tasks at once, up to a hundred, by NSGA-II: minimizes the mean wait and maximizes the mean fidelity.
 
     The first schedules are those of matchings with different prices, with both ends among them: the best fidelity
     first, and the least waits. Of the front it takes the schedule that is best by the formula of the QOS paper,
@@ -67,10 +69,11 @@ class GeneticSearch(QPUPolicy):
         able = table.fits.any(axis=1)
         if able.sum() < 2 or (table.place >= 0).any():
             return super().assign(queue, table, now)
-        part = rows_of(table, np.flatnonzero(able))
+        rows = np.flatnonzero(able)[:SEARCHED_TASKS]  # the others are asked about again
+        part = rows_of(table, rows)
         front = search(part, self._population, self._generations, self._seed)
         numbers = np.full(len(queue), -1)
-        numbers[able] = front.columns[chosen(front, self._c)]
+        numbers[rows] = front.columns[chosen(front, self._c)]
         found: list[int] = numbers.tolist()
         return found
 

@@ -92,6 +92,12 @@ class Compiler:
             self._fidelities = fidelities_of(self._qpu.info(), self._target)
         return self._fidelities
 
+    @property
+    def has_medians(self) -> bool:
+        """True for a device that reports medians of its errors: circuits were judged by these before they came here."""
+        info = self._qpu.info()
+        return info.error_2q is not None or info.error_readout is not None
+
     def compile(self, circuit: QuantumCircuit, level: int, tries: int = 1) -> QuantumCircuit:
         """`circuit` in the device's gates on its qubits; classical registers stay as they are.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -19,6 +19,7 @@ from qiskit.circuit import Delay, ParameterExpression
 from pilot.errors import PilotError, PluginError, QPUCancelled, QPUError, QPUUnavailable
 from pilot.interfaces import JointFunction, Noted, Run, WorkFunction
 from pilot.quantum.aer import State, exact_values, run_sets, state_of, values_in
+from pilot.quantum.answers import run_on
 from pilot.quantum.bundles import Bundle, Bundler, Ended, Member, by_task, joined
 from pilot.quantum.compilation import Compiler
 from pilot.quantum.expectation import Expectation
@@ -26,13 +27,14 @@ from pilot.quantum.fidelities import ideal_of
 from pilot.quantum.mitigation import Calibrations, Device, Planned, ZeroNoise, stages
 from pilot.quantum.outcomes import Outcomes, draw_seeds
 from pilot.quantum.packing import unpack
+from pilot.resources import QPUEstimate
 from pilot.worker import device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
 
-    from pilot.interfaces import QPU, CircuitResult
+    from pilot.interfaces import QPU
 
 log = logging.getLogger(__name__)
 
@@ -231,16 +233,23 @@ class DeviceRun(Execution, JointFunction):
         self, compiler: Compiler, circuits: Sequence[QuantumCircuit], compiled: Sequence[QuantumCircuit]
     ) -> None:
         """Refuse circuits that the device is not expected to run well enough; those that they became stand first."""
+        fidelities = compiler.fidelities
+        if fidelities is None and compiler.has_medians:
+            return
         for circuit, its in zip(circuits, compiled, strict=False):
-            fidelities = compiler.fidelities
-            fidelity = None if fidelities is None else fidelities.estimate(its, ideal_of(circuit)).value
-            known = "reports no errors" if fidelity is None else f"has a fidelity of about {fidelity:.3f}"
-            if fidelity is None or fidelity < self.min_fidelity:
-                raise QPUError(
-                    f"{compiler.name} {known} for circuit {circuit.name!r}, but {self.min_fidelity:g} is needed: lower "
-                    "min_fidelity, name another QPU, or cut the circuit (pilot.quantum.cutting)",
-                    qpu=compiler.name,
-                )
+            found = None if fidelities is None else fidelities.estimate(its, ideal_of(circuit))
+            if found is not None and found.value >= self.min_fidelity:
+                continue
+            known = "reports no errors" if found is None else f"has a fidelity of about {found.value:.3f}"
+            value, spread = (0.0, None) if found is None else found[:2]
+            raise QPUError(
+                f"{compiler.name} {known} for circuit {circuit.name!r}, but {self.min_fidelity:g} is needed: lower "
+                "min_fidelity, name another QPU, or cut the circuit (pilot.quantum.cutting)",
+                qpu=compiler.name,
+                offer=QPUEstimate(
+                    compiler.name, fidelity=value, fidelity_spread=spread, calibrated=compiler.calibrated
+                ),
+            )
 
     def _run(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[tuple[int, Ended | Exception]]:
         """Outcomes by task, or why there are none. When several tasks fail together, each is tried alone: one may be
@@ -349,31 +358,6 @@ def _run_all(qpu: QPU, planned: Planned, seeds: Sequence[int]) -> list[Outcomes]
 
 def no_job(job: str) -> None:
     """A simulator's jobs need not be cancelled after the death of a worker."""
-
-
-def run_on(qpu: QPU, run: Run) -> list[Outcomes]:
-    """What the QPU gives for a job, one for each circuit.
-
-    Raises:
-        QPUError: it gave another number of results, or counts that cannot be those of its circuit; or as `QPU.run`.
-    """
-    found: Any = qpu.run(run)
-    if not isinstance(found, Sequence) or isinstance(found, str):
-        raise QPUError(f"{qpu.name} gave {type(found).__name__}; expected a list of results", qpu=qpu.name)
-    if len(found) != len(run.circuits):
-        raise QPUError(f"{qpu.name} gave {len(found)} results for {len(run.circuits)} circuits", qpu=qpu.name)
-    for one in found:
-        if not isinstance(one, Mapping) and not hasattr(one, "get_counts"):
-            what = f"{qpu.name} gave {one!r} for a circuit; expected counts by bit string"
-            raise QPUError(what, qpu=qpu.name)
-    return [
-        one if isinstance(one, Outcomes) else _from_counts(one, circuit, run.shots)
-        for one, circuit in zip(found, run.circuits, strict=True)
-    ]
-
-
-def _from_counts(given: CircuitResult | Mapping[str, float], circuit: QuantumCircuit, shots: int | None) -> Outcomes:
-    return Outcomes.from_counts(circuit, given if isinstance(given, Mapping) else given.get_counts(), shots)
 
 
 @lru_cache(maxsize=8)

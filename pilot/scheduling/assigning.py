@@ -59,6 +59,7 @@ class Rows:
         """Make it for these columns, which do not change; ``now``: when their pilots were looked at."""
         self.columns = columns
         self._now = now
+        self._pilots = list(dict.fromkeys(column.pilot for column in columns))
         self._names = tuple((column.pilot.name, column.name) for column in columns)
         self._places: dict[str, list[int]] = {}
         for at, column in enumerate(columns):
@@ -153,13 +154,12 @@ class Rows:
     def _options(self, terms: Terms, estimates: tuple[QPUEstimate, ...]) -> list[Option | None]:
         if estimates:  # what is demanded is compared with these
             terms = msgspec.structs.replace(terms, min_fidelity=0.0)
-        options: list[Option | None] = []
-        for column in self.columns:
-            capacity = column.pilot.capacity(self._now)
-            ways = concrete(terms, capacity) if misfit(terms, capacity) is None else []
-            mine = (way for way in ways if way.resources.qpu == column.name)
-            options.append(next(mine, None))
-        return options
+        by_qpu: dict[tuple[str, str], Option] = {}
+        for pilot in self._pilots:
+            capacity = pilot.capacity(self._now)
+            for way in concrete(terms, capacity) if misfit(terms, capacity) is None else ():
+                by_qpu.setdefault((pilot.id, way.resources.qpu), way)
+        return [by_qpu.get((column.pilot.id, column.name)) for column in self.columns]
 
     def _fidelity(self, terms: Terms, column: Column) -> float:
         facts, info = terms.facts, column.device.info

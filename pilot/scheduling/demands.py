@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 from math import isnan
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from pilot.errors import ErrorCode
 from pilot.interfaces import QPUTable
-from pilot.resources import SLOT, Terms
+from pilot.resources import Terms
 from pilot.scheduling.assigning import COST, FIDELITY, SECONDS, Column, Rows
 from pilot.scheduling.events import Command
 from pilot.scheduling.queue import TaskQueue
 from pilot.scheduling.records import TaskRecord
+from pilot.scheduling.unservable import waits
 
 
 def demands(terms: Terms) -> dict[str, Any]:
@@ -39,13 +39,13 @@ def settle(
         commands: what to do.
     """
     for at, record in enumerate(records):
-        if table.fits[at].any() or not demands(record.terms) or _waits(record, now):
+        if table.fits[at].any() or not demands(record.terms) or waits(record, now):
             continue
         offers = list(_offers(record, rows, table.wait[at], now))
         if any(meets for meets, _, _ in offers):
             continue  # a QPU that takes no jobs now
         if record.terms.fallback == "simulator":
-            queue.change(record, simulated(record.terms))
+            queue.change(record, record.terms.simulated())
             continue
         wanted = ", ".join(f"{field}={value:g}" for field, value in demands(record.terms).items())
         best = max(offers, key=lambda offer: offer[1], default=None)
@@ -58,17 +58,6 @@ def settle(
             f"no QPU is expected to meet {wanted}; {offer}. Ask for less, or add a pilot with another QPU{advice}",
             commands,
         )
-
-
-def _waits(record: TaskRecord, now: float) -> bool:
-    """True for a task that waits for better offers, as long as it may be over before its deadline."""
-    limit = record.terms.deadline
-    return record.terms.fallback == "wait" and (limit is None or now - record.arrived < limit)
-
-
-def simulated(terms: Terms) -> Terms:
-    """The terms of a task for a QPU that is simulated instead, on a core."""
-    return msgspec.structs.replace(terms, resources=SLOT, facts=None, min_fidelity=0.0, deadline=None, max_cost=None)
 
 
 def _offers(

@@ -85,6 +85,8 @@ def _unfit_device(name: str, terms: Terms, pilot: Capacity) -> str | None:
         return f"{name} of {pilot.name} has {info.qubits} qubits, but {facts.qubits} are needed"
     if info.max_shots is not None and facts.shots > info.max_shots:
         return f"{name} of {pilot.name} takes at most {info.max_shots} shots, but {facts.shots} are needed"
+    if facts.unable and (why := dict(facts.unable).get(name)):
+        return f"{name} of {pilot.name} cannot run it: {why}"
     compiled = dict(facts.fidelities)
     if terms.min_fidelity and (name in compiled or info.calibration is None):
         fidelity = compiled[name] if name in compiled else expected_fidelity(facts, info)

@@ -10,7 +10,7 @@ import msgspec
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import JobState
 from pilot.resources import Capacity, QPUInfo
-from pilot.results import CANCELLED, UNAVAILABLE, Outcome
+from pilot.results import CANCELLED, REFUSED, UNAVAILABLE, Outcome
 from pilot.scheduling import events
 from pilot.scheduling.checks import check_pilot
 from pilot.scheduling.events import Command
@@ -393,7 +393,7 @@ def _measure(pilot: PilotRecord, sent: SentBatch | None, counted: list[tuple[Tas
     """Update the measured times of the functions and of the pilot with these outcomes."""
     function, weight, seconds = None, 0.0, 0.0
     for record, outcome in counted:
-        if outcome.status in (CANCELLED, UNAVAILABLE):
+        if outcome.status in (CANCELLED, UNAVAILABLE, REFUSED):
             continue
         if record.function is not function:
             _measure_one(pilot, sent, function, weight, seconds)

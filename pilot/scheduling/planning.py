@@ -280,12 +280,13 @@ class Planner:
 
     def _send(self, plan: Plan, now: float, commands: list[Command]) -> None:
         """Send the tasks of a QPU, as long as it has room."""
-        key = partial(self._key, now=now) if self._has_order else None
-        try:
-            while plan.tasks and self._may_send(plan, plan.first(key), now):
-                self._send_batch(plan, key, now, commands)
-        except (Exception, SystemExit) as error:
-            self._fail(list(plan.tasks), "order", error, commands)
+        if self._has_order:
+            try:
+                plan.sort(partial(self._key, now=now))
+            except (Exception, SystemExit) as error:
+                self._fail(list(plan.tasks), "order", error, commands)
+        while plan.tasks and self._may_send(plan, plan.first(), now):
+            self._send_batch(plan, now, commands)
 
     def _may_send(self, plan: Plan, record: TaskRecord, now: float) -> bool:
         """True when the QPU has room for it now, and time enough to finish it."""
@@ -293,16 +294,16 @@ class Planner:
         depth = plan.column.device.depth if pilot.has_ample_time(record.terms, now) else 1
         return pilot.has_credit(needs, depth) and pilot.has_time(record.terms, record.seconds, now)
 
-    def _send_batch(self, plan: Plan, key: Any, now: float, commands: list[Command]) -> None:
+    def _send_batch(self, plan: Plan, now: float, commands: list[Command]) -> None:
         """Send the next tasks of a QPU as one batch."""
         column = plan.column
-        record = plan.first(key)
+        record = plan.first()
         most = most_together(column.device, record)
         short = SHARING_TASKS if record.terms.shares_qpu else 1
         records, planned = [record], self._take(record)
         expected = planned.seconds or record.weight * (column.device.rate or 1.0)
         while plan.tasks and len(records) < most and not record.runs_alone:
-            following = plan.first(key)
+            following = plan.first()
             each = plan.tasks[following].seconds or following.weight * (column.device.rate or 1.0)
             if following.runs_alone or not goes_with(record, following):
                 break

@@ -66,7 +66,7 @@ class Choice(msgspec.Struct, frozen=True, eq=False):
 class Plan:
     """The tasks that wait for one QPU, and when it is expected to be done with all that it has."""
 
-    __slots__ = ("_batches", "_began", "_busy", "_changed", "_heap", "at", "column", "seconds", "tasks")
+    __slots__ = ("_batches", "_began", "_busy", "_changed", "_heap", "_sorted", "at", "column", "seconds", "tasks")
 
     def __init__(self, column: Column, now: float) -> None:
         self.column = column
@@ -76,6 +76,8 @@ class Plan:
         #: That all of them are expected to run.
         self.seconds = 0.0
         self._heap: list[tuple[Any, int, TaskRecord]] = []
+        #: The last is next; empty: the heap has the order.
+        self._sorted: list[TaskRecord] = []
         self._batches = 0
         #: Since when the QPU works on the first batch that it has.
         self._began = now
@@ -85,6 +87,7 @@ class Plan:
         """A task waits for this QPU now."""
         self.tasks[record] = planned
         self.seconds += planned.seconds
+        self._sorted.clear()
         heapq.heappush(self._heap, (-record.terms.priority, record.id, record))
 
     def drop(self, record: TaskRecord) -> Choice:
@@ -97,12 +100,19 @@ class Plan:
         """No task waits any more."""
         self.tasks.clear()
         self._heap.clear()
+        self._sorted.clear()
         self.seconds = 0.0
 
-    def first(self, key: Callable[[TaskRecord], Any] | None) -> TaskRecord:
-        """The task that is next; there must be one. ``key``: its place in the order; None: by priority, then by id."""
-        if key is not None:
-            return min(self.tasks, key=key)
+    def sort(self, key: Callable[[TaskRecord], Any]) -> None:
+        """Until another task comes, its tasks are in the order of this key."""
+        self._sorted = sorted(self.tasks, key=key, reverse=True)
+
+    def first(self) -> TaskRecord:
+        """The task that is next, by priority, then by id, where they are not sorted; there must be one."""
+        while self._sorted:
+            if self._sorted[-1] in self.tasks:
+                return self._sorted[-1]
+            self._sorted.pop()
         while self._heap[0][2] not in self.tasks:
             heapq.heappop(self._heap)
         return self._heap[0][2]

@@ -122,9 +122,13 @@ class FairShare(Policy):
         return self._use(task.title, now) / self._shares.get(task.title, 1.0), task.id
 
     def sent(self, tasks: Sequence[QueuedTask], seconds: float, now: float) -> None:
-        for task in tasks:
-            each = seconds / len(tasks) * (task.terms.resources.cores or 1.0)
-            self._used[task.title] = (self._use(task.title, now) + each, now)
+        lengths = [_length(task, 0.0) for task in tasks]
+        if not all(lengths):
+            lengths = [task.weight for task in tasks]
+        whole = sum(lengths) or 1.0
+        for task, length in zip(tasks, lengths, strict=True):
+            own = seconds * length / whole * (task.terms.resources.cores or 1.0)
+            self._used[task.title] = (self._use(task.title, now) + own, now)
 
     def _use(self, name: str, now: float) -> float:
         used, since = self._used.get(name, (0.0, now))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pilot.errors import ErrorCode
-from pilot.resources import Terms
-from pilot.results import CANCELLED, OK, RAISED, UNAVAILABLE, UNWRITTEN, Outcome, failure_of
+from pilot.resources import QPUEstimate, Terms
+from pilot.results import AGAIN, CANCELLED, OK, RAISED, REFUSED, UNWRITTEN, Outcome, failure_of
 from pilot.scheduling import events
 from pilot.scheduling.checks import check_tasks
 from pilot.scheduling.delays import Delays, has_retry, why_no_retry
@@ -256,7 +256,7 @@ class TaskQueue:
                 record.moving = False
                 self._insert(record)
                 continue
-            if outcome.status in (UNWRITTEN, UNAVAILABLE):
+            if outcome.status in AGAIN:
                 if self._runs_again(record, outcome, pilot, event.batch, commands):
                     continue
                 # again and again, or it was cancelled; a retry is no help
@@ -281,14 +281,16 @@ class TaskQueue:
     def _runs_again(
         self, record: TaskRecord, outcome: Outcome, pilot: str, batch: int, commands: list[Command]
     ) -> bool:
-        """There was no room for its result, or its QPU takes no jobs now: that is not the task's error. It is queued
-        again, when there is room or now. False when this happened too often, or it is to be cancelled."""
-        record.losses += 1
+        """There was no room for its result, its QPU takes no jobs now, or is not good enough now: that is not the
+        task's error. It is queued again, when there is room or now. False when this happened too often, or it is to be
+        cancelled."""
+        record.losses += outcome.status != REFUSED
         if record.cancelling or record.losses >= LOSSES:
             return False
         failure = failure_of(outcome)
         commands.append(_attempt(record, outcome, pilot, failure.message, batch))
         record.state, record.batch, record.bound = TaskState.QUEUED, 0, 0.0
+        _expect(record, failure.offer)
         if outcome.status == UNWRITTEN:
             self.without_room[record] = failure.size
         else:
@@ -400,6 +402,19 @@ def _attempt(
     """An attempt that ended with an outcome which does not count."""
     ran = (outcome.started, outcome.started + outcome.seconds) if outcome.started else (None, None)
     return events.RecordAttempt(record, pilot, reason, batch, change, *ran)
+
+
+def _expect(record: TaskRecord, offer: QPUEstimate | None) -> None:
+    """A QPU has estimated the circuit of a task itself, by its calibration of now; None: it has not."""
+    if offer is None:
+        return
+    known = {one.qpu: one for one in record.estimates}
+    before = known.get(offer.qpu, offer)
+    known[offer.qpu] = msgspec.structs.replace(
+        before, fidelity=offer.fidelity, fidelity_spread=offer.fidelity_spread, calibrated=offer.calibrated
+    )
+    record.estimates = tuple(known.values())
+    record.terms = record.terms.expecting(record.estimates)
 
 
 def _is_other_task(firsts: Sequence[int], task: int, batch: int) -> bool:

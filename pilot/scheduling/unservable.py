@@ -61,16 +61,42 @@ class UnservableTasks:
         known = capacities()
         for lane in doubtful:
             for terms, reason, records in _unservable(lane, known, version, now):
+                if not (records := self._without_fallback(records, reason, known, now, commands)):
+                    continue
                 since = before.get(terms, now)
                 if wait is not None and now - since >= wait:
                     waited = f"; no other pilot came within {wait:g} s" if wait else ""
-                    self._queue.remove([record.id for record in records])
-                    self._queue.fail(records, ErrorCode.NO_PILOT, reason + waited, commands)
+                    self._queue.fail_queued(records, ErrorCode.NO_PILOT, reason + waited, commands)
                     continue
                 self._since[terms] = since
                 waiting, why = waiting + len(records), why or reason
         if waiting and not before:
             commands.append(events.WarnUnservable(waiting, why, wait))
+
+    def _without_fallback(
+        self, records: list[TaskRecord], reason: str, pilots: list[Capacity], now: float, commands: list[Command]
+    ) -> list[TaskRecord]:
+        """Those of these tasks that say nothing of what shall happen then. The others wait, to their deadline, or are
+        simulated where a pilot has room for that."""
+        left, late = list[TaskRecord](), list[TaskRecord]()
+        for record in records:
+            if record.terms.fallback == "wait":
+                if not waits(record, now):
+                    late.append(record)
+            elif record.terms.fallback and unservable(record.terms.simulated(), pilots) is None:
+                self._queue.change(record, record.terms.simulated())
+            else:
+                left.append(record)
+        if late:
+            why = f"{reason}; no other pilot came before its deadline"
+            self._queue.fail_queued(late, ErrorCode.NO_PILOT, why, commands)
+        return left
+
+
+def waits(record: TaskRecord, now: float) -> bool:
+    """True for a circuit that waits for a QPU that meets what is demanded, as long as it may be over in time."""
+    limit = record.terms.deadline
+    return record.terms.fallback == "wait" and (limit is None or now - record.arrived < limit)
 
 
 def _unservable(

@@ -13,7 +13,7 @@ from qiskit.circuit import Parameter
 from pilot import registry
 from pilot.errors import QPUCancelled, QPUError
 from pilot.interfaces import QPU, Run
-from pilot.quantum.execution import run_on
+from pilot.quantum.answers import run_on
 from pilot.quantum.outcomes import Outcomes
 
 

@@ -20,7 +20,8 @@ from typing import Any
 import msgspec
 
 from pilot import errors
-from pilot.errors import NotPicklable, SessionError, TaskError
+from pilot.errors import NotPicklable, QPUError, SessionError, TaskError
+from pilot.resources import QPUEstimate
 from pilot.results import Failure, Spooled, Value
 from pilot.wire import exceptions, pickles
 from pilot.wire.callables import name_of
@@ -297,6 +298,14 @@ def dump_unwritten(error: SessionError) -> bytes | None:
     if error.data.get("errno") not in NO_ROOM:
         return None
     return _failure_encode(msgspec.structs.replace(_failure_decode(dump_exception(error)), size=error.size))
+
+
+def dump_refused(error: BaseException) -> bytes | None:
+    """As `dump_exception`, for a circuit that its QPU refuses and another one may take; None for any other error."""
+    offer = error.data.get("offer") if isinstance(error, QPUError) else None
+    if not isinstance(offer, QPUEstimate):
+        return None
+    return _failure_encode(msgspec.structs.replace(_failure_decode(dump_exception(error)), offer=offer))
 
 
 def load_exception(value: bytes, where: str, *notes: str, **data: Any) -> BaseException:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pilot.errors import SessionError
-from pilot.results import OK, RAISED, UNAVAILABLE, UNWRITTEN
+from pilot.results import OK, RAISED, REFUSED, UNAVAILABLE, UNWRITTEN
 from pilot.wire import payload
 from pilot.wire.messages import Work
 from pilot.wire.spool import Spool
@@ -46,11 +46,15 @@ def kept(result: Any, spool: Spool) -> tuple[int, Any]:
 
 
 def dumped(result: Any, spool: Spool) -> tuple[int, Any]:
-    """The same for a result or what was raised; says where the worker's QPU takes no jobs now."""
+    """The same for a result or what was raised; says where the worker's QPU takes no jobs now, or not this one."""
     try:
         if isinstance(result, BaseException):
             raise result
         return kept(result, spool)
     except BaseException as error:
-        is_down = device.held is not None and device.held.is_down_after(error)
-        return UNAVAILABLE if is_down else RAISED, payload.dump_exception(error)
+        if device.held is not None:
+            if (refused := payload.dump_refused(error)) is not None:
+                return REFUSED, refused
+            if device.held.is_down_after(error):
+                return UNAVAILABLE, payload.dump_exception(error)
+        return RAISED, payload.dump_exception(error)

@@ -12,7 +12,7 @@ from qiskit import qasm2
 
 from pilot import DescriptionError, PilotDescription, PilotManager, TaskDescription
 from pilot.cli.main import main
-from pilot.errors import QPUError
+from pilot.errors import NoPilotError, QPUError
 from pilot.manager import history
 from pilot.qos.families import circuit
 from pilot.qos.qernel import Stage
@@ -107,6 +107,34 @@ def test_a_circuit_waits_for_a_better_calibration(
     assert counts["000"] + counts["111"] > 0.7 * 500
 
 
+def test_a_circuit_goes_elsewhere_when_its_qpu_has_become_too_bad(session: tuple[PilotManager, Path]) -> None:
+    """The QPU is idle, so what it has reported is old; its worker sees the new calibration first."""
+    manager, folder = session
+    drift = folder / "worse.csv"
+    drift.write_text("0,1\n")
+    name = f"fake:lima?clock=0&calibration={drift}"
+    manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, qpus=[name]))
+    bare: dict[str, Any] = {"circuit": circuit("ghz", 3), "shots": 500}
+    assert manager.submit_task(TaskDescription(**bare, qpu=name)).result(timeout=120).shots == 500
+    task = manager.submit_task(TaskDescription(**bare, qpu=name, min_fidelity=0.7))
+    assert task.result(timeout=120).shots == 500
+    drift.write_text("0,20\n")
+    moved = manager.submit_task(TaskDescription(**bare, qpu=[name, "fake:belem"], min_fidelity=0.7))
+    assert moved.result(timeout=120).shots == 500 and moved.info.qpu == "fake:belem"
+    assert "has a fidelity of about 0." in moved.info.attempts[0].reason
+
+
+def test_a_circuit_that_is_too_wide_for_all_qpus_is_simulated_where_it_says_so(
+    session: tuple[PilotManager, Path],
+) -> None:
+    manager, _ = session
+    wide: dict[str, Any] = {"circuit": circuit("ghz", 8), "shots": 500, "fallback": "simulator"}
+    task = manager.submit_task(TaskDescription(**wide, qpu="*"))
+    assert set(task.result(timeout=120).get_counts()) == {"0" * 8, "1" * 8} and task.info.qpu is None
+    with pytest.raises(NoPilotError, match="has no device 'fake:kolkata'"):
+        manager.submit_task(TaskDescription(**wide, qpu="fake:kolkata"))
+
+
 def test_what_is_refused(qos: QOS) -> None:
     with pytest.raises(DescriptionError, match="job: 99 is not valid"):
         qos.status(99)
@@ -133,6 +161,11 @@ def test_estimates_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["qpus", "fake:manila", *flags]) == 0
     table = capsys.readouterr().out
     assert f"{manila['fidelity']:.3f} ±" in table and "1.30 ± 0.00 EUR" in table
+    assert main(["qpus", "fake:manila", "--estimate", str(program), "--shots", "1000000"]) == 1
+    assert "fake:manila takes at most 100000 shots, not 1000000" in capsys.readouterr().err
+    program.write_text('OPENQASM 3; include "stdgates.inc"; input float a; qubit q; bit c; rx(a) q; c = measure q;')
+    assert main(["qpus", "fake:manila", "--estimate", str(program)]) == 2
+    assert "parameters without a value (a) cannot be estimated" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

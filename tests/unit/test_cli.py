@@ -113,6 +113,19 @@ def test_help_shows_meaning_and_default(capsys):
         assert expected in shown
 
 
+def test_qpus_that_cannot_exist_are_refused_before_anything_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Sample, "qpus", lambda self: ["aer", self.settings.sizes[0]], raising=False)
+    site = tmp_path / "site.toml"
+    site.write_text('engine = "process"\ncores_per_node = 1\nqpus = ["fake:kolkatta"]\n')
+    for words, message in (
+        (["--sizes", "nix:a"], "there is no QPU 'nix'; known: aer, fake"),
+        (["--sizes", "aer", "--pilots", str(site)], "--pilot: PilotDescription.qpus: QPU 'fake:kolkatta'"),
+    ):
+        assert cli.main(["run", "sample", *words, "--plan"]) == 2
+        assert message in capsys.readouterr().err
+    assert cli.main(["run", "sample", "--sizes", "aer"]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -12,7 +12,7 @@ import pytest
 from pilot import registry
 from pilot.errors import ErrorCode, PluginError
 from pilot.resources import ANY_QPU, CircuitFacts, QPUEstimate, QPUInfo, Resources
-from pilot.results import CANCELLED, RAISED, UNAVAILABLE, Failure
+from pilot.results import CANCELLED, RAISED, REFUSED, UNAVAILABLE, Failure
 from pilot.scheduling import events
 from pilot.scheduling.forecasts import QueueForecast
 from pilot.scheduling.queue import LOSSES
@@ -133,6 +133,61 @@ def test_what_no_qpu_meets_waits_for_a_calibration_or_is_simulated() -> None:
     assert places(world, [waiting]) == ["a"]
 
 
+@pytest.mark.parametrize("policy", ["best-fidelity", "balanced"])
+def test_a_circuit_does_not_go_where_it_cannot_be_compiled(policy: str) -> None:
+    world = world_with(policy)
+    unable = (QPUEstimate("fake:good", problem="it has no loops"), EXPECTED[1])
+    tasks = circuits(world, 3, expected=unable)
+    assert set(places(world, tasks)) == {"b"}
+    (pinned,) = circuits(world, 1, expected=unable, resources=Resources(num_cpus=0.0, qpu="fake:good"))
+    world.tick(1.0)
+    assert "fake:good of a cannot run it: it has no loops" in world.errors[pinned].reason
+
+
+def test_what_no_qpu_can_run_is_simulated_or_waits() -> None:
+    world = world_with("least-wait")
+    wide = {"facts": CircuitFacts(99, 100)}
+    (simulated,) = circuits(world, 1, fallback="simulator", **wide)
+    waiting, late = (circuits(world, 1, fallback="wait", deadline=one, **wide)[0] for one in (None, 5.0))
+    (neither,) = circuits(world, 1, **wide)
+    world.tick(6.0)
+    world.controller.validate()
+    assert not world.tasks[simulated].terms.resources.qpu and simulated in world.pilot_of
+    assert world.state(waiting) is TaskState.QUEUED and "99 are needed" in world.explain(waiting)
+    assert "no other pilot came before its deadline" in world.errors[late].reason and neither in world.errors
+    world.pilot("c", qpus=[msgspec.structs.replace(GOOD, qubits=100)])
+    assert world.pilot_of[waiting] == "c"
+
+
+def test_tasks_that_a_search_leaves_are_asked_about_again() -> None:
+    pytest.importorskip("pymoo")
+    world = world_with("nsga2", population=8, generations=1)
+    tasks = circuits(world, 150)
+    for _ in range(200):
+        world.tick(1.0)
+        world.work_off(0.1, "a")
+        world.work_off(0.1, "b")
+    assert all(world.state(task) is TaskState.DONE for task in tasks)
+
+
+@pytest.mark.parametrize("policy", ["matching", "shortest-first"])
+def test_a_qpu_runs_the_shortest_first_also_of_those_that_come_later(policy: str) -> None:
+    """As the policy's order says, though they were given the QPU in another one."""
+    world = World(policy=registry.policy(policy))
+    world.pilot("a", qpus=[GOOD])
+    seconds = [50.0, 40.0, 30.0, 20.0, 10.0, 5.0]
+    tasks = [
+        circuits(
+            world,
+            1,
+            expected=(QPUEstimate("fake:good", 0.9, each),),
+        )[0]
+        for each in seconds
+    ]
+    world.work_off(1.0, "a")
+    assert [task for task in world.order if task in tasks] == [tasks[0], tasks[1], *reversed(tasks[2:])]
+
+
 DOWN = msgspec.msgpack.encode(Failure(None, "QPUUnavailable", "it went down", ""))
 
 
@@ -153,6 +208,30 @@ def test_circuits_of_a_qpu_that_goes_down_run_elsewhere_and_that_is_no_retry(pol
     assert world.state(pinned) is TaskState.QUEUED  # until the QPU reports that it is back
     world.ready("a", qpus=[GOOD])
     assert world.pilot_of[pinned] == "a"
+
+
+def refusal(offer: QPUEstimate) -> bytes:
+    return msgspec.msgpack.encode(Failure(None, "QPUError", "not good enough", "", offer=offer))
+
+
+@pytest.mark.parametrize("policy", ["best-fidelity", "balanced"])
+def test_circuits_that_a_qpu_refuses_by_its_calibration_of_now_run_elsewhere_and_that_is_no_loss(policy: str) -> None:
+    """As often as it gets worse: a refusal is no failed attempt."""
+    world = world_with(policy)
+    (task,) = circuits(world, min_fidelity=0.75)
+    assert places(world, [task]) == ["a"]
+    for _ in range(LOSSES):
+        world.feed(events.CircuitsEstimated({task: EXPECTED}))
+        world.finish([task], status=REFUSED, value=refusal(QPUEstimate("fake:good", 0.7, calibrated=2.0)))
+        world.controller.validate()
+        assert places(world, [task]) == ["b"]
+        assert world.tasks[task].estimates == (QPUEstimate("fake:good", 0.7, 10.0, 5.0, 2.0), EXPECTED[1])
+        world.feed(events.CircuitsEstimated({task: EXPECTED}))  # both have another calibration
+        world.finish([task], status=REFUSED, value=refusal(QPUEstimate("fake:poor", 0.1)))
+        assert places(world, [task]) == ["a"]
+    assert not world.tasks[task].retries and not world.tasks[task].losses
+    world.work_off(10.0, "a")
+    assert world.state(task) is TaskState.DONE
 
 
 def test_a_qpu_that_goes_down_with_every_job_does_not_go_on_for_ever() -> None:
@@ -256,6 +335,22 @@ def test_settings_of_policies_are_checked() -> None:
     ):
         with pytest.raises(PluginError, match=words):
             registry.policy(name, **settings)
+
+
+def test_fair_share_counts_what_each_circuit_of_a_batch_takes_itself() -> None:
+    """Circuits of several users are sent together; the long ones are not paid by all."""
+    world = World(policy=registry.policy("fair-share"))
+    world.pilot("a", qpus=[msgspec.structs.replace(GOOD, max_circuits=2)])
+    (blocker,) = world.submit(1, measured(0.01, 9), num_cpus=1)
+    terms = {"resources": Resources(num_cpus=0.0, qpu="fake:good"), "facts": CircuitFacts(3, 100)}
+    tasks = world.submit(40, measured(1.0, 8), terms=terms, needs={blocker: False}, weights=[1.0, 9.0] * 20)
+    for task in tasks:
+        world.tasks[task].name = "long" if world.tasks[task].weight == 9.0 else "short"
+    world.finish([blocker])
+    for _ in range(10):
+        world.finish_batch(10.0, "a")
+    names = [world.tasks[task].name for task in world.order if task in tasks]
+    assert names[:24].count("short") >= 16  # half of them would be, were each counted as the mean
 
 
 def test_fair_share_takes_the_name_that_has_used_least() -> None:

@@ -78,6 +78,9 @@ class CircuitExecution(MiniApp):
         widths = [max(self.settings.widths(device)) for device in self.settings.where() if not device.is_gpu]
         return 2 * (16 << max(widths, default=0))
 
+    def qpus(self) -> Sequence[str]:
+        return [one for one in self.settings.devices if one not in ("cpu", "gpu")]
+
     def plan(self) -> Mapping[str, Any]:
         """Circuits and, on simulators, the predicted seconds of one circuit by width."""
         from pilot.quantum import costs

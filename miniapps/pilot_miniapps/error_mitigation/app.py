@@ -98,6 +98,9 @@ class ErrorMitigation(MiniApp):
         """One pilot that has all QPUs; each has a worker of its own."""
         return [PilotDescription(engine="ray", cores_per_node=2, qpus=self.settings.qpus, name="qpus")]
 
+    def qpus(self) -> Sequence[str]:
+        return tuple(self.settings.qpus)
+
     def plan(self) -> Mapping[str, Any]:
         """Tasks, and circuits on each QPU but those that calibrate the readout."""
         settings = self.settings

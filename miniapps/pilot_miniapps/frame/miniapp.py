@@ -46,6 +46,10 @@ class MiniApp(ABC):
         """The pilots that it runs on unless the user names others: descriptions, or texts such as "ray:2"."""
         return ("ray:1", "dask:1")
 
+    def qpus(self) -> Sequence[str]:
+        """The QPUs that the settings name, as in ``PilotDescription.qpus``; names that cannot exist are refused."""
+        return ()
+
     def memory(self) -> int:
         """Bytes that this host must have for the settings, for all slots together; 0: next to nothing."""
         return 0

@@ -58,6 +58,12 @@ class QosEstimator(MiniApp):
         """A density matrix of ten qubits in each worker, and its copies."""
         return 1 << 30
 
+    def qpus(self) -> Sequence[str]:
+        return [
+            *self.settings.qpus,
+            *(f"fake:{one}" for one in (*self.settings.snapshots, *self.settings.ladder_snapshots)),
+        ]
+
     def plan(self) -> Mapping[str, Any]:
         """Studies, and circuits of each."""
         return {"studies": list(self.settings.study), "devices": list(self.settings.snapshots)}

@@ -70,6 +70,9 @@ class QosMitigator(MiniApp):
         """The state of twelve qubits with noise, and its copies, in each worker."""
         return 3 << 30
 
+    def qpus(self) -> Sequence[str]:
+        return [f"fake:{one}" for one in (*self.settings.snapshots, *self.settings.choice_snapshots)]
+
     def plan(self) -> Mapping[str, Any]:
         """Studies and devices."""
         return {"studies": list(self.settings.study), "devices": list(self.settings.snapshots)}

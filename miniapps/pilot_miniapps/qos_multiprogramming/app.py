@@ -74,6 +74,9 @@ class QosMultiprogramming(MiniApp):
         """The noisy state of the widest circuit, and its copies, in each worker."""
         return 2 * 4 * 8 * 4 ** min(self.settings.most_exact, max(self.settings.widths)) + (1 << 29)
 
+    def qpus(self) -> Sequence[str]:
+        return (f"fake:{self.settings.snapshot}",)
+
     def plan(self) -> Mapping[str, Any]:
         return {"studies": list(self.settings.study), "device": self.settings.snapshot, "queues": self.settings.queues}
 

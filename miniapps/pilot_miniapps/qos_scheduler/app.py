@@ -71,6 +71,9 @@ class QosScheduler(MiniApp):
     def memory(self) -> int:
         return 1 << 30
 
+    def qpus(self) -> Sequence[str]:
+        return [f"fake:{one}" for one in self.settings.snapshots]
+
     def plan(self) -> Mapping[str, Any]:
         return {
             "studies": list(self._studies()),

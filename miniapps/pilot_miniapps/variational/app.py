@@ -100,6 +100,9 @@ class Variational(MiniApp):
         """One pilot of two cores that has the QPU."""
         return [PilotDescription(engine="ray", cores_per_node=2, qpus=[self.settings.qpu], name="loops")]
 
+    def qpus(self) -> Sequence[str]:
+        return (self.settings.qpu,)
+
     def plan(self) -> Mapping[str, Any]:
         """Loops, steps and circuits on the QPU; a step there measures two groups of terms at five points."""
         settings = self.settings

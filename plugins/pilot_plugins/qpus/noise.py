@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,19 @@ _PART = 0.5
 _LONGEST = 1800.0
 #: Seconds that Aer takes for the error of a gate, or of a delay. Measured with Aer 0.18.2.
 _TOLD = 1e-3
+
+
+class _Sampling(NamedTuple):
+    """What is sampled."""
+
+    circuit: QuantumCircuit
+    #: The same on the qubits that it uses, with its idle times; and which qubits of the device these are.
+    scheduled: QuantumCircuit
+    active: Sequence[int]
+    shots: int
+    seed: int
+    #: Called again and again; what it raises ends the simulation.
+    going_on: Callable[[], None]
 
 
 class NoisyDevice(DeviceNoise):
@@ -65,97 +78,74 @@ class NoisyDevice(DeviceNoise):
 
         going_on()
         small, active = self.reduce(in_registers(circuit))  # Aer's noise passes lose bits outside registers
-        scheduled = self.schedule(small, active)
-        seconds = exact_seconds(scheduled)
-        if seconds > QUICK and len(parts := parts_of(circuit)) > 1:  # such as circuits that share the device
+        wanted = _Sampling(circuit, self.schedule(small, active), active, shots, seed, going_on)
+        seconds = exact_seconds(wanted.scheduled)
+        if seconds <= QUICK:
+            return self._drawn(wanted)
+        if len(parts := parts_of(circuit)) > 1:  # such as circuits that share the device
             seeds = draw_seeds(seed, len(parts))
             return joint([self.run(one, shots, its, going_on) for one, its in zip(parts, seeds, strict=True)], seed)
-        if seconds > QUICK:
-            best = self._estimate(scheduled, active, shots)
-            limit = min(seconds / 4, best.seconds / 4, _LONGEST)
-            chained = self._chained(circuit, scheduled, active, shots, seed, limit, going_on)
-            if chained is not None:
-                return chained
-            if best.seconds < seconds:
-                _check_room(circuit, len(active), best)
-                return self._sampled(circuit, scheduled, active, shots, seed, best, going_on)
-        return self._drawn(circuit, scheduled, active, shots, seed, going_on)
+        best = self._estimate(wanted)
+        chained = self._chained(wanted, min(seconds / 4, best.seconds / 4, _LONGEST))
+        if chained is not None:
+            return chained
+        if best.seconds >= seconds:
+            return self._drawn(wanted)
+        _check_room(circuit, len(active), best)
+        return self._sampled(wanted, best)
 
-    def _estimate(self, scheduled: QuantumCircuit, active: Sequence[int], shots: int) -> Estimate:
+    def _estimate(self, wanted: _Sampling) -> Estimate:
         """What Aer would take, with the noise model that it has to be given."""
         from pilot.quantum.costs import choose, estimate, facts
 
+        scheduled = wanted.scheduled
         delays = scheduled.count_ops().get("delay", 0)
         about = facts(scheduled, bonds=False)
-        best = choose(estimate(replace(about, gates=about.gates + delays), shots, noisy=True))
+        best = choose(estimate(replace(about, gates=about.gates + delays), wanted.shots, noisy=True))
         assert best is not None  # single shots need least; whether there is room is looked at where they are followed
-        return replace(best, seconds=best.seconds + _TOLD * (delays + len(_places(scheduled, active))))
+        return replace(best, seconds=best.seconds + _TOLD * (delays + len(_places(scheduled, wanted.active))))
 
-    def _chained(
-        self,
-        circuit: QuantumCircuit,
-        scheduled: QuantumCircuit,
-        active: Sequence[int],
-        shots: int,
-        seed: int,
-        seconds: float,
-        going_on: Callable[[], None],
-    ) -> Outcomes | None:
+    def _chained(self, wanted: _Sampling, seconds: float) -> Outcomes | None:
         """Counts from a chain of the qubits; None: that would take more than these seconds."""
         from pilot.quantum.outcomes import Outcomes, registers_of
 
+        circuit, scheduled = wanted.circuit, wanted.scheduled
         if any(entry.is_control_flow() or len(entry.qubits) > 2 for entry in scheduled.data):
             return None
         try:
-            bits, chain = self.chain(scheduled, active, seconds, going_on)
+            bits, chain = self.chain(scheduled, wanted.active, seconds, wanted.going_on)
         except TooEntangled:
             return None
-        found, counts = chain.sample(bits, shots, np.random.default_rng(seed), going_on)
+        random = np.random.default_rng(wanted.seed)
+        found, counts = chain.sample(bits, wanted.shots, random, wanted.going_on)
         table = np.zeros((len(counts), circuit.num_clbits), dtype=bool)
         table[:, [scheduled.find_bit(bit).index for bit in bits]] = found
-        return Outcomes.from_bits(table, counts, registers=registers_of(circuit), shots=shots)
+        return Outcomes.from_bits(table, counts, registers=registers_of(circuit), shots=wanted.shots)
 
-    def _drawn(
-        self,
-        circuit: QuantumCircuit,
-        scheduled: QuantumCircuit,
-        active: Sequence[int],
-        shots: int,
-        seed: int,
-        going_on: Callable[[], None],
-    ) -> Outcomes:
+    def _drawn(self, wanted: _Sampling) -> Outcomes:
         """Counts from the exact probabilities of all outcomes."""
         from pilot.quantum.aer import drawn
 
-        bits, probabilities = self.probabilities(scheduled, active, going_on)
-        own = [circuit.clbits[scheduled.find_bit(bit).index] for bit in bits]
-        return drawn(circuit, own, probabilities, shots, seed)
+        bits, probabilities = self.probabilities(wanted.scheduled, wanted.active, wanted.going_on)
+        own = [wanted.circuit.clbits[wanted.scheduled.find_bit(bit).index] for bit in bits]
+        return drawn(wanted.circuit, own, probabilities, wanted.shots, wanted.seed)
 
-    def _sampled(
-        self,
-        circuit: QuantumCircuit,
-        scheduled: QuantumCircuit,
-        active: Sequence[int],
-        shots: int,
-        seed: int,
-        estimate: Estimate,
-        going_on: Callable[[], None],
-    ) -> Outcomes:
+    def _sampled(self, wanted: _Sampling, estimate: Estimate) -> Outcomes:
         """Counts from Aer, by the method of the estimate."""
         from qiskit_aer import AerSimulator
 
         from pilot.quantum.outcomes import Outcomes, draw_seeds
 
-        parts = 1
+        circuit, shots, parts = wanted.circuit, wanted.shots, 1
         if estimate.method == "statevector":
             parts = min(shots, max(1, round(estimate.seconds / _PART)))
-        model = self.noise(scheduled, active)
+        model = self.noise(wanted.scheduled, wanted.active)
         simulator = AerSimulator(method=estimate.method, noise_model=model, max_parallel_threads=1)
         counts: dict[str, int] = {}
-        for part, part_seed in enumerate(draw_seeds(seed, parts)):
-            going_on()
+        for part, part_seed in enumerate(draw_seeds(wanted.seed, parts)):
+            wanted.going_on()
             part_shots = shots // parts + (part < shots % parts)
-            result = simulator.run(scheduled, shots=part_shots, seed_simulator=part_seed).result()
+            result = simulator.run(wanted.scheduled, shots=part_shots, seed_simulator=part_seed).result()
             if not result.success:
                 raise QPUError(f"circuit {circuit.name!r}: {result.status}")
             for outcome, count in result.data(0)["counts"].items():

@@ -62,13 +62,18 @@ def test_what_no_qpu_reaches_is_refused_with_the_best_offer() -> None:
     assert CircuitPrediction((), 2, 0.9)(*call) == {}
 
 
-def test_a_qpu_that_cannot_run_the_circuit_is_left_out() -> None:
+def test_a_qpu_that_cannot_run_the_circuit_is_left_out_with_the_reason() -> None:
     conditional = bell()
     with conditional.if_test((conditional.clbits[0], 1)):
         conditional.x(1)
     target = GenericBackendV2(3, seed=1, control_flow=True).target
     able = info_of("x:able", target, calibrated=1.0)
-    assert list(CircuitPrediction((HALF, able), 2)(pack(conditional), None)) == ["x:able"]
+    wanted = TaskDescription(circuit=conditional, shots=100, min_fidelity=0.0)
+    result = CircuitPrediction((HALF, able), 2)(pack(conditional), None)
+    known, unknown = sorted(CircuitEstimator().estimates(result, wanted, (HALF, able)), key=lambda one: one.qpu)
+    assert known.qpu == "x:able" and known.fidelity is not None and not known.problem
+    assert unknown.qpu == "x:half" and "cannot be compiled for x:half" in unknown.problem
+    assert "x:half" in CircuitPrediction((HALF,), 2, is_final=False)(pack(conditional), None)
     with pytest.raises(QPUError, match="cannot be compiled for x:half"):
         CircuitPrediction((HALF,), 2)(pack(conditional), None)
 
@@ -84,7 +89,9 @@ def test_a_manager_estimates_and_learns() -> None:
     work, args = estimator.work(Sample(free, np.array([0.3])), wanted, infos, final=True)
     assert work == CircuitPrediction((HALF, DEAD), 2, 0.5)
     assert work != estimator.work(Sample(free, None), wanted, (DEAD,), final=True)[0]
-    assert estimator.work(Sample(free, None), wanted, infos, final=False)[0] == CircuitPrediction((HALF, DEAD), 2)
+    assert estimator.work(Sample(free, None), wanted, infos, final=False)[0] == CircuitPrediction(
+        (HALF, DEAD), 2, 0.0, False
+    )
     result = work(*args)
     first = estimator.estimates(result, wanted, infos)
     assert [one.qpu for one in first] == ["x:half", "x:dead"]

@@ -10,6 +10,7 @@ import pytest
 
 from pilot import registry
 from pilot.interfaces import QPUTable, Spreads
+from pilot.qos import policies
 from pilot.qos.policies import match, solve
 from pilot.scheduling.qpu_policies import Formula
 
@@ -77,6 +78,39 @@ def test_a_matching_is_the_best_of_all_assignments(price: float) -> None:
         assert cost(tuple(match(one, price))) == pytest.approx(min(map(cost, every)))
 
 
+def cost_of(columns: Any, one: QPUTable, price: float) -> float:
+    """The sum of waits, each QPU's tasks shortest first, and of priced losses."""
+    loss = 100 * (1 - one.fidelity / one.fidelity.max(axis=1, keepdims=True))
+    total = float(price * loss[np.arange(len(columns)), columns].sum())
+    for qpu in range(one.fits.shape[1]):
+        total += float((one.wait[0, qpu] + np.cumsum(np.sort(one.seconds[columns == qpu, qpu]))).sum())
+    return total
+
+
+@pytest.mark.parametrize("price", [0.0, 5.0])
+def test_many_tasks_are_matched_in_parts_nearly_as_well(price: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manager waits for it, and the time of one matching grows with the third power of the tasks."""
+    one = table(np.random.default_rng(5), 300, 4)
+    order = np.argsort(one.seconds.min(axis=1))
+    one = one._replace(seconds=one.seconds[order], fidelity=one.fidelity[order])
+    sizes = []
+    solver = policies.linear_sum_assignment
+    monkeypatch.setattr(policies, "linear_sum_assignment", lambda costs: sizes.append(len(costs)) or solver(costs))
+    parts = match(one, price)
+    assert max(sizes) <= 128 and sum(sizes) >= 300
+    monkeypatch.setattr(policies, "MATCHED_TASKS", 300)
+    assert cost_of(parts, one, price) == pytest.approx(cost_of(match(one, price), one, price), rel=0.02)
+
+
+def test_a_search_is_for_a_hundred_tasks() -> None:
+    pytest.importorskip("pymoo")
+    queue: Any = [Task()] * 130
+    found = registry.policy("nsga2", population=8, generations=1).assign(
+        queue, table(np.random.default_rng(6), 130, 3), 0.0
+    )
+    assert min(found[:100]) >= 0 and set(found[100:]) == {-1}
+
+
 @pytest.mark.parametrize("policy", ["matching", "nsga2"])
 def test_many_tasks_go_to_the_only_qpu_that_fits(policy: str) -> None:
     one = table(np.random.default_rng(2), 30, 12)
@@ -121,6 +155,27 @@ def test_dual_prices_are_what_more_time_is_worth() -> None:
     more, _ = solve(rates, loss, seconds, 0.8 + 1e-4)
     assert (worth >= 0).all() and worth.max() > 0
     assert (least - more) * rates.sum() == pytest.approx(1e-4 * worth.sum(), rel=1e-3)
+
+
+def test_the_prices_of_qpus_that_cannot_do_all_the_work() -> None:
+    """They may be busier by steps of a tenth, as few as there must be."""
+    random = np.random.default_rng(7)
+    rates, loss, seconds = random.uniform(1, 3, 6), random.uniform(0, 10, (6, 3)), random.uniform(10, 20, (6, 3))
+    least, worth = solve(rates, loss, seconds, 0.8)
+    steps = next(n for n in range(200) if not np.isnan(alone(rates, loss, seconds, 0.8 * 1.1**n)))
+    assert steps > 30
+    assert least == pytest.approx(alone(rates, loss, seconds, 0.8 * 1.1**steps)) and worth.max() > 0
+
+
+def alone(rates: Any, loss: Any, seconds: Any, bound: float) -> float:
+    """The mean loss at best, by a program of all shares; NaN: there is no solution."""
+    from scipy.optimize import linprog
+
+    kinds, qpus = loss.shape
+    busy = np.concatenate([np.diag(row) for row in rates[:, None] * seconds], axis=1)
+    sums = np.repeat(np.eye(kinds), qpus, axis=1)
+    found = linprog((rates[:, None] * loss).ravel(), busy, np.full(qpus, bound), sums, np.ones(kinds))
+    return found.fun / rates.sum() if found.status == 0 else np.nan
 
 
 def test_the_front_has_both_ends_and_is_no_worse_than_its_seeds() -> None:

@@ -6,6 +6,7 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
@@ -18,8 +19,9 @@ from pilot.errors import DescriptionError, QPUCancelled, QPUError
 from pilot.interfaces import QPU, Run
 from pilot.quantum import compilation
 from pilot.quantum.aer import run_circuit
+from pilot.quantum.answers import run_on
 from pilot.quantum.compilation import Compiler, expected_fidelity, structure
-from pilot.quantum.execution import DeviceRun, ExactValues, Simulation, compiler_of, only, run_on
+from pilot.quantum.execution import DeviceRun, ExactValues, Simulation, compiler_of, only
 from pilot.quantum.outcomes import Outcomes
 from pilot.quantum.packing import pack
 from pilot.resources import QPUInfo
@@ -228,6 +230,16 @@ def test_a_circuit_is_compiled_onto_the_qubits_with_the_least_errors(qpu: Bench)
     assert re.search(r"bench:5 has a fidelity of about 0\.500 for circuit 'bell', but 0.9 is needed", str(refused))
 
 
+def test_a_device_that_reports_medians_only_runs_what_was_judged_by_them(qpu: Bench, monkeypatch: Any) -> None:
+    monkeypatch.setattr(qpu, "target", lambda: None)
+    (refused,) = DeviceRun(shots=10, min_fidelity=0.9).run_together([call(bell())])
+    assert "reports no errors for circuit 'bell', but 0.9 is needed" in str(refused)
+    info = msgspec.structs.replace(qpu.info(), error_2q=0.01, error_readout=0.02)
+    monkeypatch.setattr(qpu, "info", lambda: info)
+    (outcomes,) = DeviceRun(shots=10, min_fidelity=0.9).run_together([call(bell())])
+    assert outcomes.shots == 10
+
+
 def test_the_expected_fidelity_is_that_of_the_qubits_used() -> None:
     target = half_dead()
     circuit = QuantumCircuit(5, 1)
@@ -389,6 +401,8 @@ def test_a_qpu_may_give_counts(shots: int | None, given: Any, shown: dict[str, f
         ([{"0 0a": 9}], "the key '0 0a'"),
         ([{"0 00": 0.5}], "not whole numbers"),
         ([{"0 00": -1, "0 11": 10}], "not whole numbers of at least 0"),
+        ([{"0 00": 8}], "gave the counts of 8 shots, but 9 were asked for"),
+        ([{"0 00": 8, "0 11": 2}], "gave the counts of 10 shots, but 9 were asked for"),
         ([{}], "or none"),
         ([{"0 00": 0}], "or none"),
         ([{0: 9}], "the key '0'"),

@@ -10,7 +10,7 @@ from qiskit.circuit.classical import expr
 
 from pilot.interfaces import Run
 from pilot.quantum.aer import run_circuit
-from pilot.quantum.execution import run_on
+from pilot.quantum.answers import run_on
 from pilot.quantum.outcomes import Outcomes, Register
 
 
