@@ -216,7 +216,8 @@ def unpack(data: bytes) -> tuple[int, Any]:
 class collecting:  # noqa: N801 - reads as a statement: with collecting() as found
     """Within it, tasks and objects may be pickled as references; they are collected, by id.
 
-    With ``by_content`` objects pickle as digests of their contents, to be compared and never to be loaded.
+    With ``by_content`` objects pickle as digests of their contents, and tasks that have a key as that key: a later
+    attempt, and the task of another run of a script, count as the same. What is pickled so is never loaded.
     """
 
     __slots__ = ("by_content", "objects", "tasks")
@@ -245,8 +246,9 @@ def spool_here() -> Spool:
     return spool
 
 
-def refer(task_id: int, task: Any) -> tuple[Any, ...]:
-    """What ``Task.__reduce__`` returns: a reference inside `collecting`.
+def refer(task_id: int, key: str | None, task: Any) -> tuple[Any, ...]:
+    """What ``Task.__reduce__`` returns: a reference inside `collecting`; by its key, where it has one and is only to be
+    compared.
 
     Raises:
         TypeError: outside of it; a task is known to its own manager only.
@@ -254,7 +256,7 @@ def refer(task_id: int, task: Any) -> tuple[Any, ...]:
     if (found := found_here()) is None:
         raise TypeError("a Task can be pickled only as an argument of a task: submit_task(function, task)")
     found.tasks[task_id] = task
-    return _dereference, (task_id,)
+    return _dereference, (key if found.by_content and key is not None else task_id,)
 
 
 def _dereference(task_id: int) -> Any:
