@@ -168,7 +168,7 @@ class Planner:
         if len(records) > 1:
             try:
                 records.sort(key=partial(self._key, now=now))
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 self._fail(records, "order", error, commands)
                 return []
             del records[ASSIGNED_TASKS:]
@@ -231,7 +231,7 @@ class Planner:
             numbers = list(map(number_of, self._policy.assign(records, table, now)))
             if len(numbers) != len(records):
                 raise ValueError(f"{len(numbers)} numbers for {len(records)} tasks")
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             self._fail(records, "assign", error, commands)
             return []
         chosen: list[tuple[int, Plan, TaskRecord]] = []
@@ -284,7 +284,7 @@ class Planner:
         try:
             while plan.tasks and self._may_send(plan, plan.first(key), now):
                 self._send_batch(plan, key, now, commands)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             self._fail(list(plan.tasks), "order", error, commands)
 
     def _may_send(self, plan: Plan, record: TaskRecord, now: float) -> bool:

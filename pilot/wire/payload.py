@@ -286,7 +286,7 @@ def dump_exception(error: BaseException) -> bytes:
 
     What is no `Exception`, such as SystemExit, must not end the caller and travels as text.
     """
-    message, trace = _unicode(exceptions.text_of(error)), _unicode(_traceback_of(error))
+    message, trace = _unicode(errors.text_of(error)), _unicode(_traceback_of(error))
     kind = type(error)  # isinstance may ask the exception itself
     pickled = exceptions.dumps(error) if issubclass(kind, Exception) else None
     instead = "TaskError" if issubclass(kind, Exception) else "TaskExited"
@@ -343,4 +343,4 @@ def _traceback_of(error: BaseException) -> str:
         return "".join(traceback.format_exception(error, limit=-50))
     except BaseException:  # its attributes cannot be read
         frames = traceback.format_tb(exceptions.traceback_of.__get__(error), limit=-50)
-        return "".join((*frames, f"{type(error).__qualname__}: {exceptions.text_of(error)}\n"))
+        return "".join((*frames, f"{type(error).__qualname__}: {errors.text_of(error)}\n"))
