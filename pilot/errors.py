@@ -30,6 +30,7 @@ cause. Every error survives pickling with its data.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
 from enum import IntEnum
@@ -180,9 +181,25 @@ def brief(given: object, most: int = 300) -> str:
     return text if len(text) <= most else f"{text[: most * 2 // 3]} … {text[3 - most // 3 :]}"
 
 
-def error_text(error: Exception) -> str:
-    """The text of a QPU's error; with its class, unless it is one of this library's errors."""
-    return str(error) if isinstance(error, PilotError) else f"{type(error).__name__}: {error}"
+def text_of(error: BaseException) -> str:
+    """Its text, or why there is none."""
+    try:
+        return str(error)
+    except BaseException as broken:
+        return f"<its text cannot be made: {type(broken).__name__}>"
+
+
+def error_text(error: BaseException) -> str:
+    """The text of a plugin's error; with its class, unless it is one of this library's errors."""
+    text = text_of(error)
+    return text if isinstance(error, PilotError) else f"{type(error).__name__}: {text}"
+
+
+def pass_interrupt(error: BaseException) -> None:
+    """Raise Ctrl-C again, which comes in the main thread only. Whatever else a plugin raises is its own error:
+    SystemExit, and KeyboardInterrupt in another thread, too."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
 
 
 def file_error(error: Exception) -> str:

@@ -18,7 +18,7 @@ from pilot import plots
 from pilot.cli import session_files, streams
 from pilot.cli.qpus import age
 from pilot.descriptions import PilotDescription
-from pilot.errors import SessionError, invalid
+from pilot.errors import SessionError, invalid, text_of
 from pilot.manager import keeping
 from pilot.manager.journal import SCHEMA
 from pilot.manager.manager import PilotManager
@@ -26,7 +26,6 @@ from pilot.manager.migration import COPY, migrate
 from pilot.manager.summary import Summary, find_sessions, summary
 from pilot.states import TaskState
 from pilot.wire import names
-from pilot.wire.exceptions import text_of
 from pilot.wire.session import SESSIONS, default_parent
 
 if TYPE_CHECKING:

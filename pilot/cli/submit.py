@@ -19,9 +19,8 @@ import msgspec
 from pilot import registry
 from pilot.cli import remote, streams
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.errors import DescriptionError, PluginError, file_error
+from pilot.errors import DescriptionError, PluginError, file_error, text_of
 from pilot.manager.manager import PilotManager
-from pilot.wire.exceptions import text_of
 
 if TYPE_CHECKING:
     import argparse

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from pilot.errors import pass_interrupt, text_of
 from pilot.resources import Resources
 
 if TYPE_CHECKING:
@@ -155,8 +156,9 @@ class Launcher(ABC):
                 answers.append(self.submit(job))
             except Exception as error:
                 answers.append(error)
-            except SystemExit as error:
-                answers.append(RuntimeError(f"it called sys.exit({error})"))
+            except BaseException as error:
+                pass_interrupt(error)
+                answers.append(RuntimeError(f"it raised {type(error).__name__}({text_of(error)})"))
         return answers
 
     def find(self, description: PilotDescription, pilot: str, mark: str) -> str | None:

@@ -136,7 +136,8 @@ class Policy:
     then `choose` for each batch of other tasks. Tasks, candidates and tables hold only during the call.
 
     An error that a method raises, or an answer that makes no sense, fails the tasks that it was asked about with a
-    `PluginError` that names the policy. Everything else goes on.
+    `PluginError` that names the policy. Everything else goes on. So it is with whatever is raised, SystemExit and
+    KeyboardInterrupt too. When `sent` raises, the log says so, and it is called no more.
     """
 
     #: True: circuits that any of several QPUs may run are estimated on each of them before `assign` is called.

@@ -208,7 +208,7 @@ class Agents:
         try:
             message = messages.decode(frames[0])
             self._received(agent, message, frames[1:])
-        except Exception as error:
+        except BaseException as error:
             agent.tries += 1
             what = type(message or head).__name__
             log.exception("%s of pilot %s cannot be handled, try %d", what, agent.pilot, agent.tries)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pilot import registry
-from pilot.errors import PluginError, SessionError
+from pilot.errors import PluginError, SessionError, text_of
 from pilot.interfaces import TaskEstimator
 from pilot.manager.handles import Task, entry_of
 from pilot.manager.journal import EstimateRow, pack_estimates
@@ -126,7 +126,7 @@ class Estimating:
                 try:
                     asked.result = payload.load(outcome.value, spool=self._state.spool)
                     estimates = asked.estimator.estimates(asked.result, asked.wanted, asked.infos or ())
-                except Exception as error:
+                except BaseException as error:
                     log.exception("what is expected of %s cannot be read", asked.gate.name)
                     value = payload.dump_exception(_failed(asked, "estimates", error))
                     outcomes[at] = msgspec.structs.replace(outcome, status=RAISED, value=value)
@@ -151,7 +151,7 @@ class Estimating:
             args = (asked.result, asked.wanted, asked.infos or (), row.qpu, weight, outcome.seconds)
             try:
                 asked.estimator.learn(*args)
-            except Exception:
+            except BaseException:
                 log.exception("nothing is learnt from task %d", outcome.task)
 
     def _try(self, asked: Asked) -> None:
@@ -169,7 +169,7 @@ class Estimating:
             self._send(asked, work, args)
         except SessionError:  # the manager is closing: what waits for it is cancelled
             return
-        except Exception as error:  # its circuits fail with it; those that were estimated before keep what is known
+        except BaseException as error:  # its circuits fail with it; those that were estimated before keep what is known
             log.exception("%s (task %d) cannot be made", asked.gate.name, asked.gate.id)
             if asked.infos is None:
                 self._send(asked, fail_estimate, (_failed(asked, "work", error),))
@@ -212,9 +212,9 @@ def fail_estimate(error: PluginError) -> None:
     raise error
 
 
-def _failed(asked: Asked, method: str, error: Exception) -> PluginError:
+def _failed(asked: Asked, method: str, error: BaseException) -> PluginError:
     name = type(asked.estimator).__name__
-    return PluginError(f"the estimator {name}: {method} raised {type(error).__name__}: {error}")
+    return PluginError(f"the estimator {name}: {method} raised {type(error).__name__}: {text_of(error)}")
 
 
 def _calibrations(infos: Sequence[QPUInfo]) -> set[tuple[str, float | None]]:

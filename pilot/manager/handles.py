@@ -255,7 +255,7 @@ class Task(Future[R], Generic[R]):
         return asyncio.wrap_future(self).__await__()
 
     def __reduce__(self) -> Any:
-        return payload.refer(self.id, self)
+        return payload.refer(self.id, self.key, self)
 
     def _repr_html_(self) -> str:
         info = self.info

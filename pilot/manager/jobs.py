@@ -18,7 +18,7 @@ import msgspec
 
 from pilot import registry
 from pilot.descriptions import PilotDescription
-from pilot.errors import JobRefused, PilotError, PluginError
+from pilot.errors import JobRefused, PilotError, PluginError, error_text, pass_interrupt, text_of
 from pilot.interfaces import Job, JobState, Launcher
 from pilot.manager.call_queue import CallQueue
 from pilot.manager.search_path import search_path
@@ -243,7 +243,8 @@ class PlaceholderJobs:
             try:
                 self._end([job.pilot])
                 by_launcher.setdefault(self.launcher(job.description), []).append((job, mark))
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                pass_interrupt(error)
                 self._failed(job, mark, error)
         for launcher, pairs in by_launcher.items():
             self._submit(launcher, pairs)
@@ -253,7 +254,8 @@ class PlaceholderJobs:
             answers: Sequence[Any] = launcher.submit_many([job for job, _ in pairs])
             if len(answers) != len(pairs):
                 raise PluginError(f"{_named(launcher)}.submit_many returned {len(answers)} ids for {len(pairs)} jobs")
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            pass_interrupt(error)
             answers = [error] * len(pairs)
         for (job, mark), answer in zip(pairs, answers, strict=True):
             if not isinstance(answer, str):
@@ -270,8 +272,8 @@ class PlaceholderJobs:
     def _failed(self, job: Job, mark: str, error: BaseException) -> None:
         self._starting.discard(job.pilot)
         known = isinstance(error, PilotError)  # its message says all
-        log.error("pilot %s cannot be started: %s", job.pilot, error, exc_info=None if known else error)
-        reason = f"its job cannot be started: {error if known else f'{type(error).__name__}: {error}'}"
+        log.error("pilot %s cannot be started: %s", job.pilot, text_of(error), exc_info=None if known else error)
+        reason = f"its job cannot be started: {error_text(error)}"
         self._observer.job_ended(
             job.pilot, mark, reason, JobState.REFUSED if isinstance(error, JobRefused) else JobState.ENDED
         )
@@ -284,7 +286,8 @@ class PlaceholderJobs:
         """The native id of a job that another manager may have started. Blocks."""
         try:
             return self.launcher(description).find(description, pilot, mark)
-        except Exception:
+        except BaseException as error:
+            pass_interrupt(error)
             log.exception("it cannot be found out whether pilot %s has a job", pilot)
             return None
 
@@ -295,7 +298,8 @@ class PlaceholderJobs:
             if native_id is None and (native_id := launcher.find(description, pilot, mark)) is None:
                 return False
             state, _ = launcher.status({native_id: self._folder.pilot(pilot)})[native_id]
-        except (Exception, SystemExit):
+        except BaseException as error:
+            pass_interrupt(error)
             log.exception("it cannot be found out whether the job of pilot %s runs", pilot)
             return True
         return state not in _OVER
@@ -336,9 +340,10 @@ class PlaceholderJobs:
                 try:
                     answer = launcher.status({job.native_id: job.folder for _, job in jobs})
                     states = {id: (JobState(state), str(text)) for id, (state, text) in answer.items()}
-                except (Exception, SystemExit) as error:
+                except BaseException as error:
+                    pass_interrupt(error)
                     log.exception("the states of the jobs cannot be read; trying again")
-                    states = {job.native_id: (JobState.UNKNOWN, str(error)) for _, job in jobs}
+                    states = {job.native_id: (JobState.UNKNOWN, text_of(error)) for _, job in jobs}
                 self._seen(jobs, states)
         finally:
             self._looking.clear()
@@ -369,7 +374,8 @@ class PlaceholderJobs:
         for launcher, some in marks.items():
             try:
                 launcher.cancel_many(some)
-            except (Exception, SystemExit):
+            except BaseException as error:
+                pass_interrupt(error)
                 log.exception("jobs may be left over: %s", ", ".join(some))
         for pilot in pilots:
             self._jobs.pop(pilot, None)

@@ -305,9 +305,9 @@ class ManagerLoop:
         for command in commands:
             try:
                 self._carry_out[type(command)](command)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:  # of a plugin: no Ctrl-C comes here
                 known = isinstance(error, errors.PilotError)  # its message says all
-                text = str(error) if known else f"{type(error).__name__}: {error}"
+                text = errors.error_text(error)
                 log.error(
                     "%s cannot be carried out: %s", type(command).__name__, text, exc_info=None if known else error
                 )

@@ -84,7 +84,7 @@ class Mailbox:
         def reply() -> None:
             try:
                 answer.set_result(question())
-            except Exception as error:
+            except BaseException as error:
                 answer.set_exception(error)
 
         self.put(reply)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from pilot.errors import invalid
+from pilot.errors import invalid, text_of
 from pilot.interfaces import Observer, SessionEvent
 from pilot.manager.forgetting import Forgetter
 from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of
@@ -17,7 +17,6 @@ from pilot.manager.objects import ObjectRef, Objects
 from pilot.manager.observers import KINDS, MOST_WAITING, Subscription, kinds_of
 from pilot.manager.state import SessionState
 from pilot.manager.view import SessionView
-from pilot.wire.exceptions import text_of
 
 R = TypeVar("R")
 

@@ -19,7 +19,7 @@ from pilot.errors import DescriptionError, NoPilotError, PluginError
 from pilot.interfaces import Kind, Offer, Prepared, TaskEstimator
 from pilot.manager.functions import Functions
 from pilot.manager.handles import Task, has_result, is_kept_by, never_ran
-from pilot.manager.keys import Key, check_same, digests_of
+from pilot.manager.keys import Key, check_same, key_of
 from pilot.manager.objects import words_of
 from pilot.manager.pilots import Pilot, Scaler
 from pilot.manager.state import SessionState
@@ -169,7 +169,7 @@ class Submitter:
         if wanted.key is None:
             return self._submit_described(wanted, None)
         self._state.check_open()
-        key = Key(wanted.key, digests_of(wanted, self.functions.record))
+        key = key_of(wanted, self.functions.record)
         return self.once(key, lambda key: self._submit_described(wanted, key))
 
     def _submit_described(self, wanted: TaskDescription, key: Key | None) -> Task:

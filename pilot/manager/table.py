@@ -10,6 +10,8 @@ from pilot.manager.handles import Task, leave
 
 #: Ids of one block of an `IdSet`, and tasks that are read from the journal at once.
 BLOCK, READ = 64, 1024
+#: When tasks are asked for one after the other, in about the order of their ids, so many are read at once.
+AHEAD = 256
 
 
 class IdSet:
@@ -80,6 +82,9 @@ class TaskTable(Mapping[int, Task]):
         self._open: dict[int, Task] = {}
         self._ended = IdSet()
         self._held: dict[int, ref[Task]] = {}
+        #: The last ended task that was asked for by itself; what was read with it is held for the next one.
+        self._last = 0
+        self._ahead: dict[int, Task] = {}
         #: When it has more, those that nobody holds any more are left out.
         self._most_held = READ
         self._lock = threading.RLock()
@@ -107,9 +112,12 @@ class TaskTable(Mapping[int, Task]):
             self._held.update(zip(tasks, map(ref, tasks.values()), strict=True))
             for id in tasks:
                 del known[id]
-            if len(self._held) > self._most_held:
-                self._held = {id: held for id, held in self._held.items() if held() is not None}
-                self._most_held = 2 * len(self._held) + READ
+            self._leave_out_dropped()
+
+    def _leave_out_dropped(self) -> None:
+        if len(self._held) > self._most_held:
+            self._held = {id: held for id, held in self._held.items() if held() is not None}
+            self._most_held = 2 * len(self._held) + READ
 
     def remove(self, id: int) -> None:
         """A task is forgotten."""
@@ -127,7 +135,7 @@ class TaskTable(Mapping[int, Task]):
 
     def __getitem__(self, id: int) -> Task:
         task = self._open.get(id)
-        return task if task is not None else self._ended_tasks(id, id)[id]
+        return task if task is not None else self._ended_task(id)
 
     def __contains__(self, id: object) -> bool:
         return isinstance(id, int) and (id in self._open or id in self._ended)
@@ -160,6 +168,17 @@ class TaskTable(Mapping[int, Task]):
                 if task is not None:  # else it was forgotten meanwhile
                     yield id, task
 
+    def _ended_task(self, id: int) -> Task:
+        """The handle of an ended task; those behind it are read along when it is not the first one of a row."""
+        with self._lock:
+            held = self._held.get(id)
+            task = held() if held is not None else None
+            is_next = 0 < id - self._last <= AHEAD
+            self._last = id
+            if task is None and is_next and id in self._ended:
+                self._ahead = self._ended_tasks(id, id + AHEAD - 1)
+            return task or self._ended_tasks(id, id)[id]
+
     def _ended_tasks(self, first: int, last: int) -> dict[int, Task]:
         """The handles of ended tasks: those that somebody holds, and new ones."""
         with self._lock:
@@ -177,6 +196,7 @@ class TaskTable(Mapping[int, Task]):
                     if task.id in self._ended and task.id not in found:
                         found[task.id] = task
                         self._held[task.id] = ref(task)
+                self._leave_out_dropped()
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -11,6 +12,7 @@ import msgspec
 from pilot.interfaces import Policy
 from pilot.resources import Option, rounded_up
 from pilot.scheduling import events
+from pilot.scheduling.complaints import complaint
 from pilot.scheduling.index import Index
 from pilot.scheduling.lanes import Lane
 from pilot.scheduling.pilot_records import (
@@ -27,6 +29,8 @@ from pilot.states import TaskState
 
 if TYPE_CHECKING:
     from pilot.scheduling.plans import Assigned
+
+log = logging.getLogger(__name__)
 
 #: Tasks in a batch at most.
 BATCH_TASKS = 1000
@@ -195,7 +199,11 @@ class Batches:
         pilot.put(self.last, SentBatch(entries, needs, expected, option.slowness, ends_at))
         self._index.touch(pilot)
         if (policy := self._notes.get(bool(needs.qpu))) is not None:
-            policy.sent(records, expected, now)
+            try:
+                policy.sent(records, expected, now)
+            except BaseException as error:
+                log.error("%s; it is called no more", complaint(policy, "sent", error), exc_info=error)
+                del self._notes[bool(needs.qpu)]
         seconds = max(GIVE_BACK_FACTOR * expected, GIVE_BACK_SECONDS)
         if needs.qpu:
             seconds = max(seconds, DEVICE_GIVE_BACK_SECONDS)

@@ -146,12 +146,12 @@ class Placer:
             for record in lane:
                 try:
                     keyed.append((policy.order(record, now), record.id, lane, record))
-                except (Exception, SystemExit) as error:
+                except BaseException as error:
                     failed.append(record)
                     why = why or complaint(policy, "order", error)
         try:
             keyed.sort(key=itemgetter(0, 1))
-        except (Exception, SystemExit) as error:  # keys that cannot be compared
+        except BaseException as error:  # keys that cannot be compared
             failed += [record for *_, record in keyed]
             why, keyed = complaint(policy, "order", error), []
         if failed:
@@ -170,9 +170,16 @@ class Placer:
         """Send tasks for cores in the policy's order, until the next one has to wait."""
         policy = self._policies[False]
         while lanes := [lane for lane in self._in_order(False) if lane.group.ways]:
+            heads = [lane.head for lane in lanes]
             try:
-                lane = min(lanes, key=lambda lane: (policy.order(lane.head, now), lane.head.id))
-                record = lane.head
+                record, lane = min(
+                    zip(heads, lanes, strict=True), key=lambda one: (policy.order(one[0], now), one[0].id)
+                )
+            except BaseException as error:
+                why = complaint(policy, "order", error)
+                self._queue.fail_queued(heads, ErrorCode.PLUGIN_ERROR, why, commands)
+                continue
+            try:
                 found = self._choose(record, lane, waits, now)
             except PluginError as error:
                 self._queue.fail_queued([record], ErrorCode.PLUGIN_ERROR, str(error), commands)
@@ -187,11 +194,13 @@ class Placer:
         policy = self._policies[bool(terms.resources.qpu)]
         try:
             choice, reason = policy.choose(terms, candidates)
-        except (Exception, SystemExit) as error:
+            if choice not in candidates:
+                raise PluginError(f"{complaint(policy, 'choose')} returned {choice!r}, which is no candidate")
+            return choice, str(reason)
+        except PluginError:
+            raise
+        except BaseException as error:
             raise PluginError(complaint(policy, "choose", error)) from error
-        if choice not in candidates:
-            raise PluginError(f"{complaint(policy, 'choose')} returned {choice!r}, which is no candidate")
-        return choice, str(reason)
 
     # ---- lanes ----------------------------------------------------------------------------------------------
 

@@ -168,7 +168,7 @@ class Planner:
         if len(records) > 1:
             try:
                 records.sort(key=partial(self._key, now=now))
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 self._fail(records, "order", error, commands)
                 return []
             del records[ASSIGNED_TASKS:]
@@ -231,7 +231,7 @@ class Planner:
             numbers = list(map(number_of, self._policy.assign(records, table, now)))
             if len(numbers) != len(records):
                 raise ValueError(f"{len(numbers)} numbers for {len(records)} tasks")
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             self._fail(records, "assign", error, commands)
             return []
         chosen: list[tuple[int, Plan, TaskRecord]] = []
@@ -283,7 +283,7 @@ class Planner:
         if self._has_order:
             try:
                 plan.sort(partial(self._key, now=now))
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 self._fail(list(plan.tasks), "order", error, commands)
         while plan.tasks and self._may_send(plan, plan.first(), now):
             self._send_batch(plan, now, commands)

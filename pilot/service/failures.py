@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pilot.errors import PilotError
-from pilot.wire.exceptions import text_of
+from pilot.errors import PilotError, text_of
 
 #: Characters of a message at most.
 MOST = 4000

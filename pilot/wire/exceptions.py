@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, cast
 
+from pilot.errors import text_of
 from pilot.results import class_name
 from pilot.wire import pickles
 
@@ -52,14 +53,6 @@ def classes_of(kind: type) -> list[str]:
         return [class_name(base) for base in type.mro(kind) if base is not object]
     except Exception:  # code of its class's class
         return []
-
-
-def text_of(error: BaseException) -> str:
-    """Its text, or why there is none."""
-    try:
-        return str(error)
-    except BaseException as broken:
-        return f"<its text cannot be made: {type(broken).__name__}>"
 
 
 def explain(error: BaseException, cause: BaseException, notes: Sequence[str]) -> list[str]:

@@ -217,7 +217,8 @@ def unpack(data: bytes) -> tuple[int, Any]:
 class collecting:  # noqa: N801 - reads as a statement: with collecting() as found
     """Within it, tasks and objects may be pickled as references; they are collected, by id.
 
-    With ``by_content`` objects pickle as digests of their contents, to be compared and never to be loaded.
+    With ``by_content`` objects pickle as digests of their contents, and tasks that have a key as that key: a later
+    attempt, and the task of another run of a script, count as the same. What is pickled so is never loaded.
     """
 
     __slots__ = ("by_content", "objects", "tasks")
@@ -246,8 +247,9 @@ def spool_here() -> Spool:
     return spool
 
 
-def refer(task_id: int, task: Any) -> tuple[Any, ...]:
-    """What ``Task.__reduce__`` returns: a reference inside `collecting`.
+def refer(task_id: int, key: str | None, task: Any) -> tuple[Any, ...]:
+    """What ``Task.__reduce__`` returns: a reference inside `collecting`; by its key, where it has one and is only to be
+    compared.
 
     Raises:
         TypeError: outside of it; a task is known to its own manager only.
@@ -255,7 +257,7 @@ def refer(task_id: int, task: Any) -> tuple[Any, ...]:
     if (found := found_here()) is None:
         raise TypeError("a Task can be pickled only as an argument of a task: submit_task(function, task)")
     found.tasks[task_id] = task
-    return _dereference, (task_id,)
+    return _dereference, (key if found.by_content and key is not None else task_id,)
 
 
 def _dereference(task_id: int) -> Any:
@@ -285,7 +287,7 @@ def dump_exception(error: BaseException) -> bytes:
 
     What is no `Exception`, such as SystemExit, must not end the caller and travels as text.
     """
-    message, trace = _unicode(exceptions.text_of(error)), _unicode(_traceback_of(error))
+    message, trace = _unicode(errors.text_of(error)), _unicode(_traceback_of(error))
     kind = type(error)  # isinstance may ask the exception itself
     pickled = exceptions.dumps(error) if issubclass(kind, Exception) else None
     instead = "TaskError" if issubclass(kind, Exception) else "TaskExited"
@@ -350,4 +352,4 @@ def _traceback_of(error: BaseException) -> str:
         return "".join(traceback.format_exception(error, limit=-50))
     except BaseException:  # its attributes cannot be read
         frames = traceback.format_tb(exceptions.traceback_of.__get__(error), limit=-50)
-        return "".join((*frames, f"{type(error).__qualname__}: {exceptions.text_of(error)}\n"))
+        return "".join((*frames, f"{type(error).__qualname__}: {errors.text_of(error)}\n"))

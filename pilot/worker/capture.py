@@ -3,6 +3,7 @@ file descriptors, read by position. A task that writes nothing costs four system
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -34,6 +35,12 @@ class Capture:
         """What was written since the last `peek` or `take`, at most the last `KEPT_BYTES`; `take` has it again."""
         return self._out.peek(), self._err.peek()
 
+    def renew(self) -> None:
+        """Go on with new files: processes that a task has left running write to the old ones, which nobody reads."""
+        for stream in (self._out, self._err):
+            with contextlib.suppress(OSError):  # no room: it goes on with the old one
+                stream.renew()
+
     def restore(self) -> None:
         """Undo what a task did to its streams, such as closing, replacing or redirecting them."""
         sys.stdout, sys.stderr = self._out.whole(), self._err.whole()
@@ -51,9 +58,14 @@ class _Lossy(io.FileIO):
             raise
 
 
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
 class _Stream:
     def __init__(self, descriptor: int, path: Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._path = path
+        self._file = _opened(path)
         self._descriptor = descriptor
         self._at = self._seen = os.lseek(self._file, 0, os.SEEK_END)
         os.dup2(self._file, descriptor)
@@ -65,6 +77,15 @@ class _Stream:
         if self._text.closed:
             self._text = self._open()
         return self._text
+
+    def renew(self) -> None:
+        """Put a new file in the place of this one."""
+        path = self._path.with_suffix(f"{self._path.suffix}.new")
+        new = _opened(path)
+        path.replace(self._path)
+        os.dup2(new, self._file, inheritable=False)  # at once: another thread may be about to read it
+        os.close(new)
+        self._at = self._seen = 0
 
     def _open(self) -> io.TextIOWrapper:
         raw = _Lossy(self._descriptor, "wb", closefd=False)

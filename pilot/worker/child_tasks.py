@@ -54,12 +54,14 @@ class ChildTask(Generic[R]):
     It can be an argument of further tasks, at any depth, and stands for its result there.
     """
 
-    def __init__(self, manager: Parent, id: int, name: str) -> None:
+    def __init__(self, manager: Parent, id: int, name: str, key: str | None = None) -> None:
         #: What it was submitted to.
         self.manager = manager
         #: Its number in the session.
         self.id = id
         self.name = name
+        #: What it was called by when it was submitted, so that it is submitted once.
+        self.key = key
 
     def done(self) -> bool:
         """True when it is known to be over, however it ended. Does not block."""
@@ -120,7 +122,7 @@ class ChildTask(Generic[R]):
         return awaiting.result_of(self).__await__()
 
     def __reduce__(self) -> Any:
-        return payload.refer(self.id, self)
+        return payload.refer(self.id, self.key, self)
 
     def __repr__(self) -> str:
         return f"<ChildTask {self.id} {self.name!r}>"

@@ -121,7 +121,7 @@ class CurrentManager:
         if not wanted:
             return []
         tasks = self._calls.submit(self._packer.pack(wanted))
-        return [ChildTask(self, id, name) for id, name in tasks]
+        return [ChildTask(self, id, name, one.key) for (id, name), one in zip(tasks, wanted, strict=True)]
 
     # ---- waiting ----------------------------------------------------------------------------------------------
 

@@ -46,6 +46,8 @@ FLUSH_SECONDS = 0.1
 IDLE_MS = 1000
 #: A batch that runs for so many seconds has the attention of the control thread, when that looks next.
 LONG_SECONDS = 0.01
+#: To start a process takes longer than this.
+PROCESS_SECONDS = 1e-4
 #: Seconds without a message of the agent after which a worker ends.
 AGENT_SILENT_SECONDS = 30.0
 #: Seconds between two reports on an idle device, and on one that takes no jobs now.
@@ -225,6 +227,8 @@ class _Worker:
         seconds = time.perf_counter() - began
         self._reports.task_ended(work.task)
         stdout, stderr = self._capture.take()
+        if seconds > PROCESS_SECONDS and task_process.may_have_left():
+            self._capture.renew()
         self._capture.restore()
         os.fchdir(self._home)
         return Outcome(work.task, status, wall, seconds, value, stdout, stderr)

@@ -76,12 +76,27 @@ def exiting(*args: Any) -> Any:
     raise SystemExit(3)
 
 
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+def mute(*args: Any) -> Any:
+    raise Mute
+
+
 #: id: (method, what it does instead, words of the error)
 BAD: dict[str, tuple[str, Callable[..., Any], str]] = {
     "order raises": ("order", raising, "order raised ZeroDivisionError: a policy's own fault"),
     "order exits": ("order", exiting, "order raised SystemExit: 3"),
     "choose exits": ("choose", exiting, "choose raised SystemExit: 3"),
     "assign exits": ("assign", exiting, "assign raised SystemExit: 3"),
+    "order raises without a text": ("order", mute, "order raised Mute: <its text cannot be made: ValueError>"),
+    "choose gives a reason without a text": (
+        "choose",
+        lambda terms, ones: (ones[0], Mute()),
+        "choose raised ValueError",
+    ),
     "order raises for some": ("order", lambda task, now: 1 / (task.id % 3), "order raised ZeroDivisionError"),
     "keys cannot be compared": ("order", lambda task, now: task.id if task.id % 2 else "b", "order raised TypeError"),
     "choose raises": ("choose", raising, "choose raised ZeroDivisionError"),
@@ -130,6 +145,49 @@ def test_faults_of_a_policy_end_its_tasks_and_nothing_else(name: str) -> None:
         assert method != "assign" or world.tasks[id].terms.resources.qpu
     if method == "assign":  # tasks that it was not asked about
         assert OK in world.outcomes.values()
+
+
+@pytest.mark.parametrize("method", ["order", "choose"])
+def test_what_looks_like_an_interrupt_is_the_policys_fault(method: str) -> None:
+    def interrupted(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    policy: Policy = type("Bad", (Policy,), {method: interrupted})()
+    with PilotManager(policy=policy) as manager:
+        manager.submit_pilot({"cores_per_node": 1})
+        with pytest.raises(PluginError, match=f"policy Bad: {method} raised KeyboardInterrupt"):
+            manager.submit_task(abs, -1).result(60.0)
+    world = World(policy=policy)
+    world.pilot(cores=1)
+    with pytest.raises(KeyboardInterrupt):  # in the main thread, as of `pilot simulate`, it is Ctrl-C
+        world.submit(1)
+
+
+def test_a_strict_policy_that_raises_when_it_is_asked_again() -> None:
+    class Strict(Policy):
+        is_strict = True
+        asked = 0
+
+        def order(self, task: QueuedTask, now: float) -> Any:
+            self.asked += 1
+            return raising() if self.asked == 2 else task.id
+
+    world = World(policy=Strict())
+    (task,) = world.submit(1)
+    world.pilot(cores=1)
+    assert "order raised ZeroDivisionError" in world.errors[task].reason
+
+
+def test_a_policy_that_cannot_take_note_of_what_was_sent(caplog: pytest.LogCaptureFixture) -> None:
+    class Forgets(Policy):
+        sent = raising
+
+    world = World(policy=Forgets())
+    world.pilot(cores=1)
+    tasks = world.submit(3, measured(1.0, 1))
+    world.work_off(1.0)
+    assert sorted(world.outcomes) == sorted(tasks)
+    assert len(caplog.records) == 1 and "sent raised ZeroDivisionError" in caplog.text
 
 
 def queue_up(world: World, *seconds: float, **fields: Any) -> list[int]:

@@ -169,6 +169,51 @@ def test_a_task_that_breaks_its_streams_breaks_them_for_itself_only(manager: Pil
         assert task.info.stderr == f"trouble {n}\n"
 
 
+@pytest.mark.parametrize(
+    "start", ["subprocess.Popen(command)", "subprocess.run(['sh', '-c', 'exec sh -c \"$0\" &', command[2]])"]
+)
+def test_what_a_process_that_a_task_left_writes_is_no_other_tasks(tmp_path: Path, start: str) -> None:
+    def leave(start: str, command: list[str]) -> int:
+        import subprocess
+
+        exec(start, {"subprocess": subprocess, "command": command})
+        print("left one")
+        return os.getpid()
+
+    def tell(go: Path, written: Path) -> int:
+        go.touch()
+        deadline = time.monotonic() + 60
+        while not written.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        print("mine")
+        return os.getpid()
+
+    go, written = tmp_path / "go", tmp_path / "written"
+    text = f"until [ -e {go} ]; do sleep 0.01; done; echo late; echo late >&2; touch {written}"
+    with PilotManager() as manager:
+        manager.submit_pilot({"cores_per_node": 1})
+        left = manager.submit_task(leave, start, ["sh", "-c", text])
+        task = manager.submit_task(tell, go, written)
+        assert left.result(timeout=SOON) == task.result(timeout=SOON)  # one worker has run both
+        assert (left.info.stdout, task.info.stdout, task.info.stderr) == ("left one\n", "mine\n", "")
+
+
+def test_a_pool_that_a_task_left_writes_for_the_next_one(manager: PilotManager) -> None:
+    def use(n: int) -> None:
+        import multiprocessing
+
+        import pilot
+
+        state = pilot.worker_state()
+        if "pool" not in state:
+            state["pool"] = multiprocessing.get_context("fork").Pool(1)
+        state["pool"].apply(os.system, (f"echo {n}",))
+
+    tasks = manager.map(use, range(8))
+    manager.get_results(tasks)
+    assert [task.info.stdout for task in tasks] == [f"{n}\n" for n in range(8)]
+
+
 def test_a_task_that_changes_directory_moves_no_other_task(manager: PilotManager) -> None:
     def move(to: str) -> None:
         import os

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -331,6 +332,34 @@ def test_a_key_of_another_task_is_refused(manager: PilotManager, other: TaskDesc
     task = manager.submit_task(add, 1, key="taken")
     with pytest.raises(DescriptionError, match=rf"'taken' is the key of task {task.id} \(add\).* value of {differs}$"):
         manager.submit_task(other, key="taken")
+
+
+def test_a_task_with_a_key_that_needs_others_is_the_same_after_another_attempt(tmp_path: Path) -> None:
+    def submit(manager: PilotManager) -> list[Any]:
+        first = manager.submit_task(os.path.getsize, str(tmp_path / "data"), key="first")
+        second = manager.submit_task(add, first, key="second")
+        return [
+            first,
+            second,
+            manager.submit_task(TaskDescription(function=abs, args=(-7,), depends_on=second, key="third")),
+        ]
+
+    with PilotManager(tmp_path / "s") as manager:
+        manager.submit_pilot(ONE)
+        failed = submit(manager)
+        manager.wait_tasks(failed)
+        (tmp_path / "data").write_text("four")
+        again = manager.resubmit(failed)
+        assert manager.get_results(again) == [4, 5, 7]
+        assert submit(manager) == again
+    with PilotManager.attach(tmp_path / "s") as manager:
+        assert [task.id for task in submit(manager)] == [task.id for task in again]
+        manager.submit_pilot(ONE)
+        manager.forget([manager.tasks[again[0].id]])
+        assert submit(manager)[1].id == again[1].id
+        manager.submit_task(add, manager.submit_task(abs, -1), key="fourth")
+        with pytest.raises(DescriptionError, match=r"value of args; task \d+ \(abs\) among them has no key"):
+            manager.submit_task(add, manager.submit_task(abs, -1), key="fourth")
 
 
 def test_keys_that_are_refused(manager: PilotManager) -> None:

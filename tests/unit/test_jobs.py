@@ -102,13 +102,14 @@ def test_jobs_asked_for_together_are_submitted_together(
         (None, "TypeError: object of type 'NoneType' has no len()"),
         ([None, 5], "which is no id of a job"),
         (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
     ],
 )
 def test_a_launcher_that_returns_no_ids_fails_its_pilots(
     start: Any, launcher: Any, heard: Observer, eventually: Eventually, answer: Any, words: str
 ) -> None:
     def submit_many(jobs: object) -> Any:
-        if isinstance(answer, SystemExit):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 

@@ -10,7 +10,7 @@ SCRIPT = """
 import dataclasses, enum
 from pilot import TaskDescription
 from pilot.scheduling.records import FunctionRecord
-from pilot.manager.keys import digests_of
+from pilot.manager.keys import key_of
 from pilot.wire import payload
 
 class Colour(enum.Enum):
@@ -27,9 +27,9 @@ def moved(point):
 def register(function):
     return FunctionRecord(1, "ab", "moved", payload.dump_function(function))
 
-description = TaskDescription(function=moved, args=[Point(3)], kwargs={"more": [Colour.RED]})
-digests = digests_of(description, register)
-assert digests_of(description, register) == digests
+description = TaskDescription(function=moved, args=[Point(3)], kwargs={"more": [Colour.RED]}, key="k")
+digests = key_of(description, register).digests
+assert key_of(description, register).digests == digests
 print({name: digest.hex() for name, digest in digests.items()})
 """
 

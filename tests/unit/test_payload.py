@@ -163,7 +163,7 @@ class FakeTask:
         self.id = id
 
     def __reduce__(self) -> Any:
-        return payload.refer(self.id, self)
+        return payload.refer(self.id, None, self)
 
 
 @pytest.mark.parametrize("extra", [None, lambda: 1], ids=["by pickle", "by cloudpickle"])

@@ -11,7 +11,7 @@ import pytest
 
 from pilot.manager.handles import Task, entry_of, outcome_of, settle
 from pilot.manager.journal import Recorded
-from pilot.manager.table import READ, IdSet, TaskTable
+from pilot.manager.table import AHEAD, READ, IdSet, TaskTable
 from pilot.resources import PLAIN
 from pilot.results import KEPT_BYTES, OK, Outcome
 from pilot.scheduling.records import FunctionRecord, TaskRecord
@@ -87,6 +87,17 @@ def test_a_handle_that_somebody_holds_is_the_one_that_is_found(table: TaskTable,
     assert journal.reads == 1
     table.remove(1)
     assert 1 not in table and table.get(1) is None and len(table) == 0
+
+
+def test_tasks_that_are_asked_for_in_turn_are_read_together(table: TaskTable, journal: Journal) -> None:
+    count = 10 * AHEAD
+    journal.ended.update(range(1, count + 1))
+    table.add_ended(IdSet(journal.ended))
+    assert [table[id].id for id in range(1, count + 1)] == list(range(1, count + 1))
+    assert journal.reads == 10 and len(table._held) < 3 * READ
+    ids = random.Random(5).sample(range(1, count + 1), 100)
+    assert [table[id].id for id in ids] == ids
+    assert journal.reads <= 110
 
 
 @pytest.mark.parametrize("size", [KEPT_BYTES, KEPT_BYTES + 1])
