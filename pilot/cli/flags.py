@@ -94,11 +94,11 @@ def read_settings(settings: type[S], parser: argparse.ArgumentParser, *given: tu
         reason, _, path = str(error).partition(" - at `$.")
         name = path.rstrip("`").split("[")[0]
         if name:
-            reason = _not_valid(settings, name, values[name], origins[name])
+            reason = not_valid(settings, name, values[name], origins[name])
         raise DescriptionError(f"{reason}; {see_help(parser)}") from None
 
 
-def _not_valid(settings: type[msgspec.Struct], name: str, value: Any, origin: str) -> str:
+def not_valid(settings: type[msgspec.Struct], name: str, value: Any, origin: str) -> str:
     """The message about a value, with what the field takes."""
     kind = next(field.type for field in msgspec.structs.fields(settings) if field.name == name)
     shown = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
@@ -123,6 +123,8 @@ def _expected(info: Any) -> str:
             return f"a number{_bounds(info)}"
         case inspect.VarTupleType() | inspect.ListType():
             return f"{info.min_length or 'none'} or more, each {_expected(info.item_type)}"
+        case inspect.TupleType():
+            return f"{len(info.item_types)} numbers: {', then '.join(map(_expected, info.item_types))}"
     return "a text that is not empty" if getattr(info, "min_length", None) else "a text"
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import resource
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -14,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pilot import registry
-from pilot.errors import DescriptionError
+from pilot.cli import streams
+from pilot.cli.flags import flag, not_valid
+from pilot.cli.output_files import check_file, check_folder, write
+from pilot.errors import DescriptionError, invalid
 
 if TYPE_CHECKING:
     from pilot.qos.simulation.log import Log
@@ -36,7 +40,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--load", type=float, default=0.85, help="part of the QPUs' time that jobs take (default: .85)")
     parser.add_argument("--interval", type=float, default=30.0, help="with --trace: seconds between two jobs")
     parser.add_argument("--qpus", type=int, default=8, help="how many (default: %(default)s)")
-    parser.add_argument("--policy", default=None, help="its name, or a TOML file with the tables [cores] and [qpus]")
+    parser.add_argument(
+        "--policy", default="balanced", help="its name, or a TOML file with the tables [cores] and [qpus]"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the policy; again for another"
     )
@@ -44,8 +50,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--outages", metavar="UP,DOWN", help="QPUs fail: mean seconds between failures, and of one")
     parser.add_argument("--drift", type=float, metavar="SECONDS", help="between two calibrations, which change errors")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw waits, use and fidelity there")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures there; - writes them to standard output")
+    parser.add_argument("--plots", metavar="DIR", help="also draw waits, use and fidelity there")
     _add_pilot_flags(parser)
     parser.set_defaults(call=lambda options: simulate(options))
 
@@ -66,7 +72,8 @@ def simulate(options: argparse.Namespace) -> int:
     from pilot.qos.simulation import scenarios
 
     settings = _settings(options)
-    cores, qpus = registry.policies(options.policy or "balanced", **_policy_settings(options.set))
+    _check_outputs(options)
+    cores, qpus = registry.policies(options.policy, **_policy_settings(options.set))
     began = time.process_time()
     log = scenarios.simulate(settings, cores, qpus)
     seconds = time.process_time() - began
@@ -76,15 +83,31 @@ def simulate(options: argparse.Namespace) -> int:
         "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "sha256": log.sha256(),
     }
-    _show(options.policy or "balanced", log, figures)
-    if options.json is not None:
-        _write(options.json, settings, options, figures, log)
+    drawn = []
     if options.plots is not None:
         from pilot.qos.simulation.drawing import draw
 
-        for file in draw(log, options.plots):
-            print(file)
-    return 0
+        drawn = draw(log, Path(options.plots))
+    text = _json(settings, options, figures, log)
+    written = options.json in (None, "-") or write(Path(options.json), text, "simulate: --json")
+    if options.json == "-" or not written:
+        sys.stdout.write(text)
+    else:
+        _show(options.policy, log, figures)
+        print(*drawn, sep="\n", end="\n" * bool(drawn))
+    for remark in log.remarks():
+        streams.say(f"pilot: simulate: {remark}")
+    return int(not written)
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    if options.json is not None and streams.is_output(options.json):
+        options.json = "-"  # the table would go over it
+    if options.json not in (None, "-"):
+        Path(options.json).absolute().parent.mkdir(parents=True, exist_ok=True)
+        check_file("simulate: --json", options.json)
+    if options.plots is not None:
+        check_folder("simulate: --plots", options.plots)
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -100,11 +123,10 @@ def _settings(options: argparse.Namespace) -> Settings:
     try:
         return msgspec.convert(given, Settings)
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        name = where.partition("`")[0].partition("[")[0]
-        raise DescriptionError(
-            f"--{name.replace('_', '-')}: {given.get(name)!r} given: {what}", field=name, given=given.get(name)
-        ) from error
+        name = str(error).partition(" - at `$.")[2].partition("`")[0].partition("[")[0]
+        text = getattr(options, name)
+        reason = not_valid(Settings, name, text, f"simulate: {flag(name)}")
+        raise DescriptionError(reason, field=name, given=text) from None
 
 
 def _pair(name: str, text: str | None, kind: type = float) -> list[Any] | None:
@@ -113,7 +135,7 @@ def _pair(name: str, text: str | None, kind: type = float) -> list[Any] | None:
     try:
         first, second = map(kind, text.split(","))
     except ValueError:
-        raise DescriptionError(f"--{name}: {text!r} given; expected two numbers, such as 1,2", given=text) from None
+        raise invalid(f"simulate: --{name}", text, "two numbers, such as 1,2") from None
     return [first, second]
 
 
@@ -123,7 +145,7 @@ def _policy_settings(words: list[str]) -> dict[str, Any]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier():
-            raise DescriptionError(f"--set: {word!r} given; expected NAME=VALUE, such as c=0.9", given=word)
+            raise invalid("simulate: --set", word, "NAME=VALUE, such as c=0.9")
         try:
             found |= tomllib.loads(f"{name} = {value}")
         except tomllib.TOMLDecodeError:
@@ -143,7 +165,7 @@ def _show(policy: str, log: Log, figures: dict[str, Any]) -> None:
     Console(width=100).print(table)
 
 
-def _write(file: Path, settings: Settings, options: argparse.Namespace, figures: dict[str, Any], log: Log) -> None:
+def _json(settings: Settings, options: argparse.Namespace, figures: dict[str, Any], log: Log) -> str:
     import platform
 
     from pilot.version import versions
@@ -151,17 +173,17 @@ def _write(file: Path, settings: Settings, options: argparse.Namespace, figures:
     busy = log.busy()
     content = {
         "name": "simulate",
-        "configuration": msgspec.to_builtins(settings) | {"policy": options.policy or "balanced", "set": options.set},
+        "configuration": msgspec.to_builtins(settings) | {"policy": options.policy, "set": options.set},
         "versions": versions(),
         "host": {"python": platform.python_version()},
         "note": _NOTE,
+        "remarks": log.remarks(),
         "figures": {key: {"value": _finite(value)} for key, value in figures.items()},
         "rows": [
             {"place": place, "busy_seconds": float(seconds)} for place, seconds in zip(log.places, busy, strict=True)
         ],
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=2) + "\n")
+    return json.dumps(content, indent=2) + "\n"
 
 
 def _finite(value: Any) -> Any:

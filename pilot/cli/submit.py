@@ -18,6 +18,7 @@ import msgspec
 
 from pilot import registry
 from pilot.cli import remote, streams
+from pilot.cli.output_files import check_file, write
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, PluginError, file_error, text_of
 from pilot.manager.manager import PilotManager
@@ -120,10 +121,10 @@ def submit(options: argparse.Namespace, interruption: Interruption) -> int:
         records = _run(manager, pilots, wanted, options.files, interruption)
         text = json.dumps(records, indent=2) + "\n"
         if file is not None and plain:
-            written = _write(file, text)
+            written = write(file, text, "submit: --json")
     stopped = interruption.number is not None
     if file is not None and not plain:  # a pipe or a device may take for ever: here a signal ends that
-        written = _write(file, text)
+        written = write(file, text, "submit: --json")
     if options.json is not None and not written:
         sys.stdout.write(text)
     else:
@@ -152,17 +153,6 @@ def _run(
     return [_record(name, task) for name, task in zip_longest(names, tasks)]
 
 
-def _write(file: Path, text: str) -> bool:
-    """True when it is written; else the results go to standard output, and a line says why."""
-    try:
-        file.write_text(text)
-    except OSError as error:
-        why = error.strerror or error
-        streams.say(f"pilot: submit: --json {file} cannot be written: {why}; the results follow on standard output")
-        return False
-    return True
-
-
 def _show_all(records: list[dict[str, Any]], written: bool) -> None:
     """The table; the reader of the file may stop reading it."""
     try:
@@ -183,8 +173,7 @@ def _check(options: argparse.Namespace) -> None:
         raise DescriptionError("submit: --json -: standard output is closed; name a file", field="json")
     if options.json not in (None, "-"):
         file = Path(options.json).absolute()
-        if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
-            raise DescriptionError(f"submit: --json {options.json}: no file can be written there", field="json")
+        check_file("submit: --json", options.json)
         if any(file.exists() and Path(name).exists() and file.samefile(name) for name in options.files):
             raise DescriptionError(f"submit: --json {options.json}: this is a file to read", field="json")
 

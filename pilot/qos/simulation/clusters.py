@@ -37,7 +37,7 @@ class Cluster(NamedTuple):
             policy,
             qpu_policy,
             tick=TICK if has_changes else None,
-            wait_for_pilot=0.0 if has_changes else None,
+            wait_for_pilot=0.0,
             new_site=self._site,
         )
         if self.scaling is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 ROOM = 4096
 #: How a job ended.
 DONE, REFUSED, UNFINISHED = 0, 1, 2
+#: Reasons for which jobs were refused that are shown at most.
+REASONS = 3
 
 
 class Log:
@@ -36,8 +39,10 @@ class Log:
         self._kind_number: dict[str, int] = {}
         #: Jobs that shared a QPU with others.
         self.shared = 0
-        #: When the simulation ended.
-        self.stopped = 0.0
+        #: When the simulation ended, and whether jobs came later, which were left out.
+        self.stopped, self.is_cut = 0.0, False
+        #: Why jobs were refused, and how many for each reason.
+        self.reasons: Counter[str] = Counter()
 
     def add(self, place: str, size: float, now: float = 0.0) -> None:
         """Jobs may run there from now on."""
@@ -84,17 +89,18 @@ class Log:
         self._fidelity[job], self._cores[job] = fidelity, cores
         self.shared += cores < 1.0 and fidelity == fidelity  # circuits have one
 
-    def refused(self, job: int) -> None:
+    def refused(self, job: int, reason: str) -> None:
         """A job is not run."""
         self._state[job] = REFUSED
+        self.reasons[reason] += 1
 
     def is_refused(self, job: int) -> bool:
         """True when a job is not run."""
         return self._state[job] == REFUSED
 
-    def lost(self) -> None:
-        """An attempt of a job did not count: the job begins again."""
-        self.lost_attempts += 1
+    def lost(self, attempts: int = 1) -> None:
+        """Attempts of jobs did not count: the jobs begin again."""
+        self.lost_attempts += attempts
 
     def moved(self, job: int) -> None:
         """A job was taken back from a QPU, to run on another one."""
@@ -180,6 +186,22 @@ class Log:
         if (self.state == UNFINISHED).any():
             return self.stopped
         return float(np.nanmax(self.ended_at, initial=0.0))
+
+    def remarks(self) -> list[str]:
+        """Sentences about jobs that were not done."""
+        found = []
+        for reason, count in self.reasons.most_common(REASONS):
+            found.append(f"{count:,} of {len(self._submitted):,} jobs were refused: {reason}")
+        if more := self.reasons.total() - sum(count for _, count in self.reasons.most_common(REASONS)):
+            found.append(f"{more:,} more jobs were refused for other reasons")
+        if unfinished := int((self.state == UNFINISHED).sum()):
+            found.append(
+                f"{unfinished:,} jobs have not ended; the simulation stopped at {self.stopped:,.6g} s, and their waits "
+                "are those up to then"
+            )
+        if self.is_cut:
+            found.append(f"jobs that come later than {self.stopped:,.6g} s were left out")
+        return found
 
     def summary(self) -> dict[str, Any]:
         """Figures by name: seconds, shares and counts."""

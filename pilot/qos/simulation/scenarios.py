@@ -38,8 +38,14 @@ OF_NODES = ("nodes", "cores", "walltime", "renewals", "queue_wait", "autoscale",
 
 #: Numbers are no larger; seconds beyond `simulator.LONGEST` are not simulated.
 LARGEST = 1e9
+#: Seconds between things that happen again and again, at least: a circuit takes a few.
+SHORTEST = 1.0
+#: QPUs times kinds of circuits, at most: each has an estimate.
+MOST_ESTIMATES = 10_000_000
 Positive = Annotated[float, msgspec.Meta(gt=0, le=LARGEST)]
-AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=SHORTEST, le=LARGEST)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1, le=int(LARGEST))]
+File = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,12 +58,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Work that comes, as a part of what all QPUs together can do.
     load: Positive = 0.85
     #: A queue trace: the QPUs and other people's jobs are those of the trace, and a job comes every so many seconds.
-    trace: str | None = None
-    interval: Positive = 30.0
+    trace: File | None = None
+    interval: Seconds = 30.0
     #: A log in the Standard Workload Format.
-    swf: str | None = None
+    swf: File | None = None
     #: The folder of a session, whose tasks come again.
-    journal: str | None = None
+    journal: File | None = None
     #: Nodes of a pilot, and cores of each: for a log or a session. None: `SWF_NODES`; those of the session's pilots.
     nodes: AtLeastOne | None = None
     cores: AtLeastOne | None = None
@@ -70,9 +76,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds after which an idle pilot of an autoscaler is given back.
     idle: Positive = 60.0
     #: Mean seconds between two failures of a QPU and until it is back; None: none fail.
-    outages: tuple[Positive, Positive] | None = None
+    outages: tuple[Seconds, Seconds] | None = None
     #: Seconds between two calibrations, which change all errors; None: they stay.
-    drift: Positive | None = None
+    drift: Seconds | None = None
     #: The part of the kinds of circuits that may share a QPU, of 27 qubits.
     share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -122,6 +128,12 @@ def _check(settings: Settings) -> None:
         raise _unwanted(settings, field, f"which is for circuits that are made up: leave out {given[0]}")
     for field in _changed(settings, ("interval",)) if not settings.trace else []:
         raise _unwanted(settings, field, "which is for the queues of a trace: give it with trace")
+    if settings.qpus * settings.kinds > MOST_ESTIMATES:
+        raise _unwanted(
+            settings,
+            "qpus",
+            f"with {settings.kinds} kinds of circuits; expected at most {MOST_ESTIMATES:,} of both together",
+        )
     for field in _changed(settings, OF_NODES) if not (settings.swf or settings.journal) else []:
         raise _unwanted(settings, field, "which is for pilots of nodes: give it with swf or journal")
 

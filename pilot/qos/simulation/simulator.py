@@ -115,30 +115,45 @@ class Simulator:
             jobs: read one at a time, as the clock gets there.
             until: what happens later does not happen.
         """
+        if self._tick is not None:
+            self.at(self.now, self._ticked)
         with _few_collections():
             self._run(iter(jobs), until)
+            while self._refuses_what_is_left():
+                self._run(iter(()), until)
         self.log.stopped = self.now
         return self.log
 
     def _run(self, jobs: Iterator[Job], until: float) -> None:
         heap, job = self._heap, next(jobs, None)
-        if self._tick is not None:
-            self.at(self.now, self._ticked)
         while job is not None or (heap and self.unfinished):
             if job is not None and (not heap or job.time < heap[0][0]):
                 if job.time > until:
+                    self._cut(until)
                     break
                 self.now = job.time
                 job = self._submit(job, jobs)
             else:
                 time, _, call = heapq.heappop(heap)
                 if time > until:
+                    self._cut(until, jobs_left=job is not None)
                     break
                 self.now = time
                 call(time)
                 while heap and heap[0][0] == time:
                     heapq.heappop(heap)[2](time)
             self._take(self.controller.schedule(self.now))
+
+    def _refuses_what_is_left(self) -> bool:
+        """Where nothing happens any more: refuse what no pilot can run; False: nothing was refused."""
+        waiting = len(self.unfinished)
+        if waiting and not self._heap:
+            self._take(self.controller.tick(self.now))
+        return len(self.unfinished) < waiting
+
+    def _cut(self, until: float, *, jobs_left: bool = True) -> None:
+        """What is later does not happen."""
+        self.now, self.log.is_cut = until, jobs_left
 
     # ---- what happens ---------------------------------------------------------------------------------------
 
@@ -151,7 +166,7 @@ class Simulator:
             id = self.log.submitted(now, kind.name) + 1
             record = TaskRecord(id, kind.function, b"", kind.terms, kind.name, now, estimates=kind.estimates)
             if following.after and not self._takes_needs(record, following.after):
-                self.log.refused(id - 1)
+                self.log.refused(id - 1, "a job that it needs was refused")
             else:
                 self.unfinished[id] = following
                 records.append(record)
@@ -181,7 +196,8 @@ class Simulator:
             del self.unfinished[one.task]
         self.feed(events.OutcomesArrived(site.id, batch, "", outcomes))
 
-    def _lost(self, site: Site, now: float, batch: int, tasks: list[int], reason: str) -> None:
+    def _lost(self, site: Site, now: float, batch: int, tasks: list[int], reason: str, begun: int = 0) -> None:
+        self.log.lost(begun)
         self.feed(events.AttemptsLost(site.id, batch, "", tasks, reason, False))
 
     def _cancelled(self, site: Site, now: float, batch: int, tasks: list[int]) -> None:
@@ -205,9 +221,9 @@ class Simulator:
         elif isinstance(command, events.RecordAttempt):
             self.log.lost()
         elif isinstance(command, events.Fail):
-            self._refuse(command.entries)
+            self._refuse((record, command.reason) for record in command.entries)
         elif isinstance(command, events.FailDependents):
-            self._refuse([link.entry for link in command.failed])
+            self._refuse((link.entry, link.reason) for link in command.failed)
         elif isinstance(command, StartPilot | StopPilot | AskPilot):
             self._take_pilot(command)
 
@@ -227,9 +243,9 @@ class Simulator:
         else:
             self._gone(site)
 
-    def _refuse(self, records: list[TaskRecord]) -> None:
-        for record in records:
-            self.log.refused(record.id - 1)
+    def _refuse(self, reasons: Iterable[tuple[TaskRecord, str]]) -> None:
+        for record, reason in reasons:
+            self.log.refused(record.id - 1, reason)
             del self.unfinished[record.id]
 
     # ---- pilots ---------------------------------------------------------------------------------------------

@@ -43,8 +43,8 @@ class Site(ABC):
         self.at: Callable[[float, Callable[[float], None]], None]
         #: Set by the simulator: a batch is over, as far as these tasks go.
         self.over: Callable[[float, int, list[Ran]], None]
-        #: Set by the simulator: tasks of a batch were not run, and why.
-        self.lost: Callable[[float, int, list[int], str], None]
+        #: Set by the simulator: tasks of a batch were not run, why, and how many of them had begun.
+        self.lost: Callable[[float, int, list[int], str, int], None]
         #: Set by the simulator: these tasks were cancelled before they began.
         self.cancelled: Callable[[float, int, list[int]], None]
         #: Set by the simulator: a task has begun.
@@ -144,8 +144,8 @@ class SimulatedQPU(Site):
         self._bundling = bundling
         self.name = name
         self._free = 0.0
-        #: Batches that it has, and their tasks.
-        self._batches: dict[int, list[int]] = {}
+        #: Batches that it has, and their tasks with the times at which they begin and end.
+        self._batches: dict[int, list[Ran]] = {}
         self._info = QPUInfo(**{"name": name, "qubits": QUBITS, "accepts_jobs": True, "max_circuits": 1, **fields})
 
     @property
@@ -163,14 +163,15 @@ class SimulatedQPU(Site):
             ran += ended
             free = ended[0].ended
         self._free = free
-        self._batches[number] = [one.task for one in ran]
+        self._batches[number] = ran
         self.at(free, lambda time: self._over(time, number, ran))
 
     def fail(self, now: float) -> None:
         """It loses all that it has."""
         batches, self._batches, self._free = self._batches, {}, now
-        for number, tasks in batches.items():
-            self.lost(now, number, tasks, f"{self.name} failed")
+        for number, ran in batches.items():
+            begun = sum(one.began < now for one in ran)
+            self.lost(now, number, [one.task for one in ran], f"{self.name} failed", begun)
 
     def _over(self, now: float, number: int, ran: list[Ran]) -> None:
         if self._batches.pop(number, None) is not None:  # it has not failed meanwhile
@@ -232,7 +233,7 @@ class SimulatedNodes(Site):
         waiting, self._waiting = self._waiting, deque()
         for batch in waiting:
             tasks = [record.id for record in batch.entries]
-            self.lost(now, batch.batch, tasks, f"{self.id} drains")
+            self.lost(now, batch.batch, tasks, f"{self.id} drains", 0)
         if not self._running:
             self.drained()
 

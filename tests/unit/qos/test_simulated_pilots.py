@@ -91,8 +91,8 @@ def test_a_job_that_no_pilot_lasts_long_enough_for(tmp_path: Path) -> None:
         (["--swf", "LOG", "--renewals", "1"], "renewals: 1 given: pilots without a walltime need no successors"),
         (["--swf", "LOG", "--idle", "9"], "idle: 9 given, which is for an autoscaler: give autoscale, too"),
         (["--swf", "LOG", "--autoscale", "3,2"], "autoscale.minimum: 3"),
-        (["--swf", "LOG", "--autoscale", "1.5,2"], "--autoscale: '1.5,2' given; expected two numbers"),
-        (["--swf", "LOG", "--queue-wait", "-1"], "--queue-wait: -1.0 given"),
+        (["--swf", "LOG", "--autoscale", "1.5,2"], "--autoscale: '1.5,2' is not valid; expected two numbers"),
+        (["--swf", "LOG", "--queue-wait", "-1"], "--queue-wait: -1.0 is not valid; expected a number, at least 0"),
         (["--journal", "DIR", "--nodes", "2"], "nodes: with journal the pilots are those of the session"),
     ],
 )

@@ -12,9 +12,10 @@ import pytest
 from pilot.cli.main import main
 from pilot.errors import DescriptionError
 from pilot.qos.simulation import jobs, scenarios, swf, traces
-from pilot.qos.simulation.log import DONE
+from pilot.qos.simulation.log import DONE, REFUSED
 from pilot.qos.simulation.simulator import Simulator
 from pilot.qos.simulation.sites import SimulatedQPU
+from pilot.resources import Resources, Terms
 
 #: Ships with the package.
 EXCERPT = Path(traces.__file__).parent / "data" / "queues.csv.xz"
@@ -190,6 +191,45 @@ def test_strict_first_come_first_served(tmp_path: Path) -> None:
     assert loose.waits(1e9).mean() < log.waits(1e9).mean()
 
 
+@pytest.mark.parametrize("policy", ["balanced", "makespan", "fcfs"])
+def test_jobs_wider_than_the_pilot_are_refused_and_change_nothing(policy: str) -> None:
+    dice = random.Random(5)
+    kinds = {count: mpi(count) for count in (1, 2, 4, 7, 9, 100)}
+    wide = [jobs.Job(10.0 * at, kinds[dice.choice([*kinds])], dice.randint(1, 120)) for at in range(200)]
+    fits = np.array([job.kind not in (kinds[9], kinds[100]) for job in wide])
+    log = scenarios.on_nodes(wide, 4, 2, scenarios.named(policy))
+    assert np.array_equal(log.state == REFUSED, ~fits)
+    assert any("refused: nodes has room for 8 such ranks, but 100 are needed" in one for one in log.remarks())
+    without = scenarios.on_nodes(
+        [job for job, one in zip(wide, fits, strict=True) if one], 4, 2, scenarios.named(policy)
+    )
+    assert np.array_equal(log.began_at[fits], without.began_at)
+    assert without.remarks() == []
+
+
+def mpi(ranks: int) -> jobs.Kind:
+    return jobs.Kind(name=f"{ranks} ranks", terms=Terms(Resources(num_cpus=1.0, ranks=ranks)))
+
+
+def test_jobs_that_never_begin_wait_to_the_end_of_the_simulation(capsys: pytest.CaptureFixture[str]) -> None:
+    """The QPUs fail and are back when the simulation is over."""
+    log = scenarios.simulate(scenarios.Settings(jobs=100, outages=(5.0, 1e9)))
+    figures = log.summary()
+    assert figures["done"] + figures["unfinished"] == 100
+    assert figures["makespan"] == pytest.approx(1e8)
+    assert figures["wait_p99"] == pytest.approx(1e8)
+    assert 0 < figures["lost_attempts"] <= 8  # what ran on each QPU when it failed
+    assert main(["simulate", "--jobs", "100", "--load", "1e-9"]) == 0
+    assert "jobs that come later than 1e+08 s were left out" in capsys.readouterr().err
+
+
+def test_figures_that_cannot_be_written_follow_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--jobs", "10", "--json", "/dev/full"]) == 1
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["figures"]["done"]["value"] == 10
+    assert "--json /dev/full cannot be written: No space left on device; the results follow" in shown.err
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text('[cores]\npolicy = "fcfs"\n[qpus]\npolicy = "formula"\nc = 0.8\n')
@@ -206,17 +246,25 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     "words, expected",
     [
-        (["--jobs", "0"], "--jobs: 0 given"),
-        (["--seed", "-1"], "--seed: -1 given"),
-        (["--load", "inf"], "--load: inf given"),
-        (["--swf", "f", "--queue-wait", "inf"], "--queue-wait: inf given"),
+        (["--jobs", "0"], "--jobs: 0 is not valid; expected a whole number, at least 1"),
+        (["--seed", "-1"], "--seed: -1 is not valid; expected a whole number, at least 0"),
+        (["--load", "inf"], "--load: inf is not valid; expected a number, above 0"),
+        (["--swf", "f", "--queue-wait", "inf"], "--queue-wait: inf is not valid; expected a number, at least 0"),
+        (["--outages", "1e-9,5"], "--outages: '1e-9,5' is not valid; expected 2 numbers: a number, at least 1 and"),
+        (["--drift", "1e-9"], "--drift: 1e-09 is not valid; expected a number, at least 1 and"),
+        (["--trace", "f", "--interval", "1e-9"], "--interval: 1e-09 is not valid; expected a number, at least 1 and"),
+        (["--qpus", "1000000", "--kinds", "11"], "qpus: 1000000 given, with 11 kinds of circuits; expected at most"),
+        (["--swf", ""], "--swf: '' is not valid; expected a text that is not empty"),
+        (["--policy", ""], "there is no policy ''; known: balanced"),
+        (["--json", "/"], "--json /: no file can be written there"),
+        (["--plots", "/dev/null/plots"], "--plots /dev/null/plots: no files can be written there"),
         (["--swf", "f", "--outages", "5,5"], "outages: (5.0, 5.0) given, which is for circuits that are made up"),
         (["--trace", "f", "--load", "0.5"], "load: 0.5 given, which is for circuits that are made up: leave out trace"),
         (["--journal", "f", "--jobs", "5"], "jobs: 5 given, which is for circuits that are made up: leave out journal"),
         (["--interval", "5"], "interval: 5.0 given, which is for the queues of a trace"),
         (["--trace", "/none"], "trace: /none cannot be read"),
-        (["--set", "c"], "--set: 'c' given; expected NAME=VALUE"),
-        (["--outages", "5"], "--outages: '5' given; expected two numbers"),
+        (["--set", "c"], "--set: 'c' is not valid; expected NAME=VALUE"),
+        (["--outages", "5"], "--outages: '5' is not valid; expected two numbers"),
         (["--policy", "none.toml"], "policy: none.toml cannot be read"),
     ],
 )
