@@ -24,6 +24,7 @@ from pilot.service.parsing import Parser, Source
 from pilot.service.problems import STORE_ERRORS, cause
 from pilot.service.programs import Refusal
 from pilot.service.store import End, Store
+from pilot.service.unparsed import Unparsed
 from pilot.states import TaskState
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Coordinator:
         self._to_forget: list[Task] = []
         #: Tasks that are to be begun.
         self._taken: deque[ActiveTask] = deque()
+        self._unparsed = Unparsed(self._parser, store)
+        self._turns = turns.Turns()
         self._is_busy = is_busy
         self._is_filling = self._is_running = True
         self._thread = threading.Thread(target=self._run, name="pilot-service-coordinator", daemon=True)
@@ -169,27 +172,30 @@ class Coordinator:
             room = min(self._window - len(self.active), AT_ONCE)
             if not self._is_filling or room <= 0:
                 return
-            wanted, counts = turns.waiting(self._store.active_users(), self.active.values())
-            shares = turns.shares(wanted, counts, room)
-            for user, count in shares.items():
-                self._take(self._store.active(user, self._last.get(user, 0), count))
+            wanted = self._turns.waiting(self._store.active_users())
+            shares = turns.shares(wanted, self._turns.active, room)
+            rows = [row for user, count in shares.items() for row in self._rows(user, count)]
+            for row in rows:
+                self._last[row.user] = row.number
+                if row.id not in self.active:
+                    self._taken.append(self._activate(row))
             if shares == wanted:  # there are no others
                 self._begin()
                 self._give_up_earlier()
                 return
-            if not self._inbox.empty():
+            if not rows or not self._inbox.empty():
                 return
 
-    def _take(self, rows: Sequence[Row[Any]]) -> None:
-        for row in rows:
-            self._last[row.user] = row.number
-            if row.id not in self.active:
-                task = self.active[row.id] = ActiveTask(row, self._listener)
-                self._taken.append(task)
+    def _rows(self, user: str, count: int) -> Sequence[Row[Any]]:
+        return self._store.active(user, self._last.get(user, 0), count)
+
+    def _activate(self, row: Row[Any]) -> ActiveTask:
+        self._turns.begins(row.user)
+        one = self.active[row.id] = ActiveTask(row, self._listener)
+        return one
 
     def _begin(self) -> None:
         """Give the tasks that were taken to the manager, or have their texts parsed first."""
-        wanted: set[Source] = set()
         try:
             while self._taken:
                 self._pace.rest()
@@ -198,14 +204,12 @@ class Coordinator:
                 if one.is_ending or self._reuse(one):
                     pass
                 elif not self._earlier.have_all(one.manager_keys()) and one.missing:
-                    wanted |= one.missing
+                    self._unparsed.add(one)
                 else:
                     self._submit(one)
                 self._taken.popleft()  # now, not before: what an error has interrupted is tried again
         finally:
-            if wanted:
-                texts = self._store.texts({hash for hash, _ in wanted})
-                self._parser.ask({source: texts[source[0]] for source in wanted})
+            self._unparsed.ask()
         self._parser.forget_errors()
 
     def _give_up_earlier(self) -> None:
@@ -230,11 +234,7 @@ class Coordinator:
 
     def _parsed(self, sources: set[Source]) -> None:
         """Texts were parsed, or could not be."""
-        for one in list(self.active.values()):
-            if one.missing and not one.is_ending:
-                one.missing -= sources
-                if not one.missing:
-                    self._taken.append(one)
+        self._taken += [one for one in self._unparsed.parsed(sources) if not one.is_ending]
 
     # ---- to the manager ---------------------------------------------------------------------------------------
 
@@ -337,6 +337,7 @@ class Coordinator:
     ) -> None:
         """Write how it ended; then retire it."""
         one.is_ending, one.end = True, state
+        self._turns.ends(one.user)
         end = End(number=one.number, state=state, result=result, error=error, steps=one.steps, qpu=qpu or "")
         self._write(one, end)
 
@@ -354,6 +355,7 @@ class Coordinator:
             return
         one.step("stored")
         self.active.pop(one.id, None)
+        self._turns.is_over(one.user)
         self._to_forget += one.tasks
         one.step("retired")
 
@@ -370,7 +372,7 @@ class Coordinator:
             row = self._store.find(id)
             if row is None or row.state != "active":
                 return False
-            one = self.active[id] = ActiveTask(row, self._listener)
+            one = self._activate(row)
         if one.tasks and not one.is_ending:
             self._manager.cancel(one.tasks)
         elif not one.is_ending:
@@ -382,11 +384,11 @@ class Coordinator:
 
     def _forget(self) -> None:
         """Have the manager forget what is over, so that its memory and its journal do not grow."""
-        over = [task for task in self._to_forget if task.done()]
+        over = {task.id: task for task in self._to_forget if task.done()}
         if len(over) >= FORGOTTEN_AT_ONCE or (over and self._inbox.empty()):
-            self._to_forget = [task for task in self._to_forget if not task.done()]
+            self._to_forget = [task for task in self._to_forget if task.id not in over]
             try:
-                self._manager.forget([*over, *self._parser.over()])
+                self._manager.forget([*over.values(), *self._parser.over()])
             except PilotError as error:
                 log.warning("the manager keeps %d task(s) that are over: %s", len(over), error)
 

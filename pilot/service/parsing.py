@@ -37,14 +37,15 @@ class Parser:
         """
         self._manager, self._finished = manager, finished
         self._known: OrderedDict[Source, Any] = OrderedDict()
-        self._asked: dict[Source, Task] = {}
+        #: Texts that are being parsed: the task, and all of its texts.
+        self._asked: dict[Source, tuple[Task, list[Source]]] = {}
         self._over: list[Task] = []
         self._failed: list[Source] = []
 
     def known(self, source: Source) -> Any:
         """A circuit, a `Refusal`, or the error of the task that parsed it; None: not known, or not any more."""
-        if (task := self._asked.get(source)) is not None and task.done():
-            self._take_in(task)
+        if (asked := self._asked.get(source)) is not None and asked[0].done():
+            self._take_in(*asked)
         if source in self._known:
             self._known.move_to_end(source)
         return self._known.get(source)
@@ -56,7 +57,7 @@ class Parser:
             some = new[first : first + TEXTS_AT_ONCE]
             args = ([(texts[source], source[1]) for source in some],)
             task = self._manager.submit_task(TaskDescription(function=parse, args=args, name=NAME, priority=1))
-            self._asked.update(dict.fromkeys(some, task))
+            self._asked.update(dict.fromkeys(some, (task, some)))
             task.add_done_callback(partial(self._tell, set(some)))
 
     def forget_errors(self) -> None:
@@ -83,8 +84,7 @@ class Parser:
         place = {name: getattr(refusal, name) for name in ("line", "column", "expected")}
         return ProgramError(refusal.message, field="program", **place)
 
-    def _take_in(self, task: Task) -> None:
-        sources = [source for source, its in self._asked.items() if its is task]
+    def _take_in(self, task: Task, sources: list[Source]) -> None:
         try:
             found: list[Any] = task.result()
         except Exception as error:

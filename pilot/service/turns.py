@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from heapq import heapify, heappop, heapreplace
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pilot.service.active import ActiveTask
 
 
-def waiting(stored: Mapping[str, int], active: Iterable[ActiveTask]) -> tuple[dict[str, int], Counter[str]]:
-    """How many tasks each user has in the store that are not active, at most; and how many are active.
+class Turns:
+    """How many tasks of each user are active. For one thread.
 
-    Args:
-        stored: tasks that are not over, by user.
-        active: tasks that were taken, those included whose end is being written.
+    It is counted with each change: to look through all active tasks takes longer the more the window has.
     """
-    counts: Counter[str] = Counter()
-    certain: Counter[str] = Counter()  # of these the store says that they are not over
-    for one in active:
-        counts[one.user] += 1
-        certain[one.user] += not one.is_ending
-    return {user: count - certain[user] for user, count in stored.items() if count > certain[user]}, counts
+
+    def __init__(self) -> None:
+        #: By user: tasks that were taken, those included whose end is being written.
+        self.active: Counter[str] = Counter()
+        #: Of these, those that are not ending: the store says that they are not over.
+        self._certain: Counter[str] = Counter()
+
+    def begins(self, user: str) -> None:
+        """A task of theirs was taken."""
+        self.active[user] += 1
+        self._certain[user] += 1
+
+    def ends(self, user: str) -> None:
+        """The end of an active task of theirs is being written."""
+        self._certain[user] -= 1
+
+    def is_over(self, user: str) -> None:
+        """Its end was written: it is not active any more."""
+        self.active[user] -= 1
+
+    def waiting(self, stored: Mapping[str, int]) -> dict[str, int]:
+        """How many tasks each user has in the store that are not active, at most.
+
+        Args:
+            stored: tasks that are not over, by user.
+        """
+        return {user: count - self._certain[user] for user, count in stored.items() if count > self._certain[user]}
 
 
 def shares(wanted: Mapping[str, int], active: Mapping[str, int], room: int) -> dict[str, int]:

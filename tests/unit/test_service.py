@@ -24,6 +24,7 @@ from pilot.service.sessions import Sessions
 from pilot.service.settings import Settings
 from pilot.service.store import End, Filter, NewTask, Store, Submission
 from pilot.service.store_lock import StoreLock
+from pilot.service.unparsed import Unparsed
 
 # ---- settings --------------------------------------------------------------------------------------------------
 
@@ -209,6 +210,44 @@ def test_users_take_turns() -> None:
     assert turns.shares(wanted, {"alice": 20}, 9) == {"bob": 2, "carol": 7}
     assert turns.shares(wanted, {"alice": 20}, 2000) == wanted
     assert turns.shares({}, {"alice": 20}, 9) == turns.shares(wanted, {}, 0) == {}
+
+
+def test_a_task_whose_end_is_being_written_may_wait_no_more() -> None:
+    counted = turns.Turns()
+    for user in ("alice", "alice", "bob"):
+        counted.begins(user)
+    assert counted.waiting({"alice": 2, "bob": 3, "carol": 1}) == {"bob": 2, "carol": 1}
+    counted.ends("alice")  # the store has it, or not any more
+    assert counted.waiting({"alice": 2}) == {"alice": 1} and counted.waiting({"alice": 1}) == {}
+    assert counted.active == {"alice": 2, "bob": 1}
+    counted.is_over("alice")
+    assert counted.active == {"alice": 1, "bob": 1}
+
+
+def test_texts_are_parsed_although_the_store_was_away() -> None:
+    parsed: list[Any] = []
+    answers = iter([SessionError("the store is away"), {"a": "text a", "b": "text b"}])
+
+    def texts(hashes: set[str]) -> dict[str, str]:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return {hash: answer[hash] for hash in hashes}
+
+    parser: Any = SimpleNamespace(ask=parsed.append)
+    away: Any = SimpleNamespace(texts=texts)
+    unparsed = Unparsed(parser, away)
+    one: Any = SimpleNamespace(missing={("a", "qir"), ("b", "qir")})
+    other: Any = SimpleNamespace(missing={("b", "qir")})
+    unparsed.add(one)
+    unparsed.add(other)
+    with pytest.raises(SessionError):
+        unparsed.ask()
+    unparsed.ask()
+    unparsed.ask()  # nothing is left
+    assert parsed == [{("a", "qir"): "text a", ("b", "qir"): "text b"}]
+    assert list(unparsed.parsed({("b", "qir")})) == [other]
+    assert list(unparsed.parsed({("a", "qir"), ("b", "qir")})) == [one]
 
 
 def test_ids_are_unlike_and_times_in_order(store: Store) -> None:
