@@ -44,8 +44,8 @@ space: dict[str, Any] = {"__name__": "__main__"}
 exec(WORK, space)
 work, pid = space["work"], space["pid"]
 
-#: A manager that is to be killed: session, engine, notes, perhaps an address to listen at by TCP. It says when a tenth of
-#: the tasks is done.
+#: A manager that is to be killed: session, engine, notes, perhaps an address to listen at by TCP. It says when a tenth
+#: of the tasks is done.
 CHILD = (
     WORK
     + f"""
