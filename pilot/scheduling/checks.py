@@ -8,7 +8,7 @@ from pilot.resources import Terms
 from pilot.scheduling.lanes import Lane
 from pilot.scheduling.pilot_records import PilotRecord
 from pilot.scheduling.records import TaskRecord
-from pilot.states import TaskState
+from pilot.states import TaskState, is_final
 
 #: States of a task that a pilot has.
 HELD = (TaskState.BOUND, TaskState.RUNNING)
@@ -59,7 +59,34 @@ def check_tasks(
     assert not over, f"tasks are known to wait for {over}, which are over"
 
 
-def check_pilot(pilot: PilotRecord) -> None:
+def check_pilots(
+    pilots: Mapping[str, PilotRecord], tasks: Mapping[int, TaskRecord], is_closed: bool
+) -> dict[int, tuple[str, int]]:
+    """Raise AssertionError unless batches and what is in use agree.
+
+    Args:
+        pilots: by id.
+        tasks: the unfinished ones, by id.
+        is_closed: pilots that are over hand over what they have.
+
+    Returns:
+        Each unfinished task that is in a batch, with its pilot and batch.
+    """
+    held: dict[int, tuple[str, int]] = {}
+    for id, pilot in pilots.items():
+        _check_pilot(pilot)
+        for batch, sent in pilot.sent.items():
+            for task, record in sent.entries.items():
+                if tasks.get(task) is not record:
+                    continue  # it ended in the meantime: by an attempt of before, say
+                assert task not in held, f"task {task} is in two batches: {held[task]} and {(id, batch)}"
+                if not is_closed and pilot.interrupts is None:  # else it is being handed over
+                    assert not is_final(pilot.state), f"task {task} is with {id}, which is {pilot.state.value}"
+                held[task] = (id, batch)
+    return held
+
+
+def _check_pilot(pilot: PilotRecord) -> None:
     """Raise AssertionError unless what it has in use is the sum over its batches."""
     sent = list(pilot.sent.values())
     on_slots = [batch for batch in sent if batch.qpu not in pilot.devices]

@@ -10,7 +10,7 @@ from pilot.interfaces import Candidate
 from pilot.resources import ROUNDING, Capacity, Node, Option, QPUInfo, Resources, Terms
 from pilot.results import UNAVAILABLE, Outcome
 from pilot.scheduling.fitting import described
-from pilot.scheduling.records import NEWEST, TaskRecord
+from pilot.scheduling.records import NEWEST, Loss, TaskRecord
 from pilot.states import PilotState, is_final
 
 if TYPE_CHECKING:
@@ -167,6 +167,8 @@ class PilotRecord:
         self.finished = 0
         #: It takes no more tasks: the user, an autoscaler or its walltime ends it.
         self.stopping = False
+        #: It was told to end: what that means for the tasks that it interrupts.
+        self.interrupts: tuple[str, Loss] | None = None
         #: The resource manager has announced its end.
         self.expiring = False
         #: Its agent may still run, from before this manager was attached; what is to be done then.

@@ -12,12 +12,12 @@ from pilot.interfaces import JobState
 from pilot.resources import Capacity, QPUInfo
 from pilot.results import CANCELLED, REFUSED, UNAVAILABLE, Outcome
 from pilot.scheduling import events
-from pilot.scheduling.checks import check_pilot
+from pilot.scheduling.checks import check_pilots
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
 from pilot.scheduling.pilot_records import QUICKEST, SLOWEST, PilotRecord, SentBatch
-from pilot.scheduling.queue import Loss, TaskQueue
-from pilot.scheduling.records import NEWEST, Change, FunctionRecord, TaskRecord
+from pilot.scheduling.queue import TaskQueue
+from pilot.scheduling.records import NEWEST, Change, FunctionRecord, Loss, TaskRecord
 from pilot.states import PilotState, advance, is_final
 
 #: Seconds that an attached manager waits for the agents of the previous one.
@@ -202,13 +202,10 @@ class Pilots:
             return
         pilot.stopping = True
         commands.append(_stop(pilot))
-        if event.drain:
-            self._change(pilot, PilotState.DONE, "asked to drain", commands)
-        else:
-            self._change(pilot, PilotState.CANCELLED, "cancelled", commands)
+        state, reason = (PilotState.DONE, "asked to drain") if event.drain else (PilotState.CANCELLED, "cancelled")
+        self._told_to_end(pilot, state, reason, "the pilot was ended", Loss.COUNTED, commands)
         if pilot.rejoins:
             self._rejoined(pilot)
-        self._abandon(pilot, "the pilot was ended", Loss.COUNTED, commands)
 
     def drain(self, pilot: PilotRecord, reason: str, commands: list[Command]) -> None:
         """It finishes what it has begun, and gives the rest back."""
@@ -237,8 +234,7 @@ class Pilots:
             self.drain(pilot, f"its walltime is over in {max(0.0, pilot.ends_at - now):.0f} s", commands)
         if now >= pilot.ends_at:
             commands.append(events.StopPilot(pilot.id, drain=False))
-            self._change(pilot, PilotState.DONE, WALLTIME_OVER, commands)
-            self._abandon(pilot, ATTEMPT_OVER, Loss.FREE, commands)
+            self._told_to_end(pilot, PilotState.DONE, WALLTIME_OVER, ATTEMPT_OVER, Loss.FREE, commands)
 
     def _renew(self, pilot: PilotRecord, commands: list[Command]) -> None:
         """Ask for the pilot that takes over, once."""
@@ -252,6 +248,8 @@ class Pilots:
         """An agent or its job is gone."""
         pilot, how = self.by_id[event.pilot], event.how
         if is_final(pilot.state):
+            if pilot.interrupts is not None:  # what it did not hand over
+                self._abandon(pilot, *pilot.interrupts, commands)
             return
         self._rejoined(pilot)
         pilot.report_by = None
@@ -300,6 +298,17 @@ class Pilots:
         pilot.start_again(now)
         self._change(pilot, PilotState.QUEUED, f"{how}: {event.reason}", commands, change)
         commands.append(events.StartPilot(pilot.id))
+
+    def _told_to_end(
+        self, pilot: PilotRecord, state: PilotState, why: str, reason: str, loss: Loss, commands: list[Command]
+    ) -> None:
+        """It is over. Its agent hands over what is finished, and gives the rest back; without one tasks go at once."""
+        has_agent = pilot.state in _UP and not pilot.rejoins
+        self._change(pilot, state, why, commands)
+        if has_agent:
+            pilot.interrupts = reason, loss
+        else:
+            self._abandon(pilot, reason, loss, commands)
 
     def _abandon(self, pilot: PilotRecord, reason: str, loss: Loss, commands: list[Command]) -> None:
         """The tasks of a pilot go elsewhere."""
@@ -362,26 +371,16 @@ class Pilots:
             self._index.touch(pilot)
         for record in lost:
             record.worker = event.worker
+        if pilot.interrupts is not None and event.begun:
+            self._queue.lose(lost, pilot.name, event.batch, *pilot.interrupts, commands)
+            return
         loss = Loss.BLAMED if event.blame else Loss.COUNTED if event.begun else Loss.NOT_BEGUN
         self._queue.lose(lost, pilot.name, event.batch, event.reason, loss, commands, event.error)
-
-    # ---- checks ---------------------------------------------------------------------------------------------
 
     def validate(self) -> dict[int, tuple[str, int]]:
         """Raise AssertionError unless batches and what is in use agree; each unfinished task that is in a batch, with
         its pilot and batch."""
-        held: dict[int, tuple[str, int]] = {}
-        for id, pilot in self.by_id.items():
-            check_pilot(pilot)
-            for batch, sent in pilot.sent.items():
-                for task, record in sent.entries.items():
-                    if self._queue.tasks.get(task) is not record:
-                        continue  # it ended in the meantime: by an attempt of before, say
-                    assert task not in held, f"task {task} is in two batches: {held[task]} and {(id, batch)}"
-                    if not self._queue.closed:  # else it is being handed over
-                        assert not is_final(pilot.state), f"task {task} is with {id}, which is {pilot.state.value}"
-                    held[task] = (id, batch)
-        return held
+        return check_pilots(self.by_id, self._queue.tasks, self._queue.closed)
 
 
 def _stop(pilot: PilotRecord) -> events.StopPilot:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,7 +17,7 @@ from pilot.scheduling.dependents import Dependents
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
 from pilot.scheduling.lanes import Lane, terms_of_lane
-from pilot.scheduling.records import Change, TaskRecord
+from pilot.scheduling.records import Change, Loss, TaskRecord
 from pilot.states import TaskState
 
 if TYPE_CHECKING:
@@ -33,15 +32,6 @@ GENERATION_BITS = 32
 
 _STATES = {OK: TaskState.DONE, CANCELLED: TaskState.CANCELLED}
 _HELD = (TaskState.BOUND, TaskState.RUNNING)
-
-
-class Loss(Enum):
-    """What the end of an attempt without outcome means for its task."""
-
-    BLAMED = "its worker died, and it may be the cause"
-    COUNTED = "it counts as one of the losses that a task may have"
-    FREE = "it is recorded, and does not count"
-    NOT_BEGUN = "it was given back before it had begun"
 
 
 class TaskQueue:

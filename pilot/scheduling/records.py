@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import NamedTuple
 
 import msgspec
@@ -14,6 +14,15 @@ from pilot.states import TaskState
 
 #: Weight of the newest batch in the mean time of a function or the slowness of a pilot.
 NEWEST = 0.3
+
+
+class Loss(Enum):
+    """What the end of an attempt without outcome means for its task."""
+
+    BLAMED = "its worker died, and it may be the cause"
+    COUNTED = "it counts as one of the losses that a task may have"
+    FREE = "it is recorded, and does not count"
+    NOT_BEGUN = "it was given back before it had begun"
 
 
 class Change(IntEnum):

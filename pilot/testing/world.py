@@ -13,7 +13,7 @@ from pilot.resources import Node, QPUInfo
 from pilot.results import CANCELLED, OK, Outcome
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
-from pilot.scheduling.events import AskPilot, Command, Fail, FailDependents, Link, SendBatch, Settle
+from pilot.scheduling.events import AskPilot, Command, Fail, FailDependents, Link, SendBatch, Settle, StopPilot
 from pilot.scheduling.policies import Balanced
 from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState, is_final
@@ -53,6 +53,8 @@ class World:
         self.fed = self.taken = 0
         #: Pilots that the controller wants and that `grant` has not granted yet.
         self.asked: list[AskPilot] = []
+        #: Agents that are told to end do so at once, and hand nothing over.
+        self.ends_at_once = True
 
     def feed(self, event: events.Event) -> list[Command]:
         """Give the controller an event; what it wants to be done then."""
@@ -68,6 +70,7 @@ class World:
 
     def take(self, commands: list[Command]) -> list[Command]:
         """Keep what the controller wants to be done."""
+        ended: list[str] = []
         for command in commands:
             if isinstance(command, SendBatch):
                 ids = [entry.id for entry in command.entries]
@@ -79,6 +82,8 @@ class World:
                 self.pilot_of.update(dict.fromkeys(ids, command.pilot))
             elif isinstance(command, AskPilot):
                 self.asked.append(command)
+            elif isinstance(command, StopPilot) and not command.drain and self.ends_at_once:
+                ended.append(command.pilot)
             elif isinstance(command, Settle):
                 for entry, outcome in command.pairs:
                     self.settled[entry.id] += 1
@@ -95,7 +100,8 @@ class World:
         self.taken += 1
         if len(self.controller.queue.tasks) <= 300 or self.taken % 100 == 0:  # it looks at every task
             self.controller.validate()
-        return commands
+        more = [self.feed(events.PilotEnded(pilot, "its agent has ended", JobState.ENDED)) for pilot in ended]
+        return sum(more, commands)
 
     # ---- what happens
 

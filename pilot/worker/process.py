@@ -408,8 +408,10 @@ class _Worker:
             batch.lock.acquire()
             if outcomes := batch.take():
                 self._send_outcomes(client, batch, outcomes)
-            if tasks := batch.unfinished():
-                client.send(messages.UnfinishedTasks(batch.id, self._spec.name, tasks, "the pilot was ended", False))
+            for tasks, begun in ((batch.give_back(), False), (batch.unfinished(), True)):
+                if tasks:
+                    why = "the pilot was ended"
+                    client.send(messages.UnfinishedTasks(batch.id, self._spec.name, tasks, why, False, begun))
         self._end(client)
 
     def _end_device(self) -> None:

@@ -241,7 +241,7 @@ class Simulator:
         elif command.drain:
             site.drain(self.now)
         else:
-            self._gone(site)
+            self.at(self.now, lambda time: self._end(site, "it was told to end", JobState.ENDED))
 
     def _refuse(self, reasons: Iterable[tuple[TaskRecord, str]]) -> None:
         for record, reason in reasons:

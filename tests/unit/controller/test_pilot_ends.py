@@ -10,7 +10,7 @@ from pilot.interfaces import JobState
 from pilot.results import CANCELLED, OK, RAISED, Outcome
 from pilot.scheduling import events, pilots, queue
 from pilot.scheduling.events import AskPilot, RecordAttempt, SendBatch, SendCancel, StartPilot, StopPilot
-from pilot.states import PilotState, TaskState
+from pilot.states import PilotState, TaskState, is_final
 from pilot.testing.world import World
 
 # ---- the end of pilots -----------------------------------------------------------------------------------------------
@@ -40,6 +40,30 @@ def test_cancel_of_a_pilot(world: World) -> None:
     assert world.pilot_state("a") is PilotState.CANCELLED
     assert {world.errors[id].reason for id in tasks} == {"a is cancelled"}
     assert world.end("a") == []
+
+
+@pytest.mark.parametrize("end", ["cancelled", "its walltime is over"])
+def test_what_a_pilot_that_ends_hands_over_counts(world: World, end: str) -> None:
+    world.ends_at_once = False
+    world.pilot("a", walltime=60, drain=0)
+    done, interrupted, given, silent = world.submit(4, num_cpus=0.5)
+    world.pilot("b")
+    batches = {task: world.where(task)[1] for task in (done, interrupted, given, silent)}
+    if end == "cancelled":
+        world.feed(events.PilotStopAsked("a", drain=False))
+    else:
+        world.tick(61)
+    assert is_final(world.pilot_state("a")) and world.sent("b") == []
+    world.finish([done])
+    world.feed(events.AttemptsLost("a", batches[given], "w", [given], "given back", False))
+    world.feed(events.AttemptsLost("a", batches[interrupted], "w", [interrupted], "the pilot was ended", False, True))
+    assert silent not in [task for some in world.sent("b") for task in some]
+    world.end("a")
+    world.work_off(pilot="b")
+    assert set(world.outcomes.values()) == {OK} and world.settled == dict.fromkeys(world.tasks, 1)
+    assert [len(world.tasks[task].attempts) for task in (done, given)] == [0, 0]
+    lost = [one.entry.id for one in world.commands if isinstance(one, RecordAttempt)]
+    assert sorted(lost) == [interrupted, silent]
 
 
 def test_closed(world: World) -> None:
