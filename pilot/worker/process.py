@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -402,24 +403,25 @@ class _Worker:
         self._end(client)
 
     def _hand_over(self, client: AnyClient) -> None:
-        """Send what is finished, give back the rest with the task that runs, and end the process. This thread keeps the
-        locks, so that the main thread does not continue."""
+        """Send what is finished, give back the rest, and end the process. This thread keeps the locks, so that the main
+        thread does not continue. What runs is given back last: at once it may begin elsewhere."""
+        why, running = "the pilot was ended", list[messages.UnfinishedTasks]()
         for batch in list(self._batches):
             batch.lock.acquire()
             if outcomes := batch.take():
                 self._send_outcomes(client, batch, outcomes)
-            for tasks, begun in ((batch.give_back(), False), (batch.unfinished(), True)):
-                if tasks:
-                    why = "the pilot was ended"
-                    client.send(messages.UnfinishedTasks(batch.id, self._spec.name, tasks, why, False, begun))
-        self._end(client)
+            if tasks := batch.give_back():
+                client.send(messages.UnfinishedTasks(batch.id, self._spec.name, tasks, why, False, False))
+            if tasks := batch.unfinished():
+                running.append(messages.UnfinishedTasks(batch.id, self._spec.name, tasks, why, False, True))
+        self._end(client, running)
 
     def _end_device(self) -> None:
         """End the device's job and session, once."""
         if device.held is not None:
             device.call_with_timeout(DEVICE_END_SECONDS, device.held.end)
 
-    def _end(self, client: AnyClient) -> None:
+    def _end(self, client: AnyClient, last: Sequence[messages.Message] = ()) -> None:
         if self._spec.resources.ranks:
             from pilot.worker import mpi  # as in `_place_ranks`
 
@@ -427,6 +429,8 @@ class _Worker:
         self._end_device()
         programs.end_all()
         task_process.end_below(self._pid)
+        for message in last:
+            client.send(message)
         client.close(linger_ms=2000)
         self._connector.close(linger_ms=2000)
         os._exit(0)
