@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from qiskit import qasm2
 
-from pilot import DescriptionError, PilotDescription, PilotManager, TaskDescription
+from pilot import DescriptionError, PilotDescription, PilotManager, QosOptions, TaskDescription
 from pilot.cli.main import main
 from pilot.errors import NoPilotError, QPUError
 from pilot.manager import history
@@ -131,6 +131,9 @@ def test_a_circuit_that_is_too_wide_for_all_qpus_is_simulated_where_it_says_so(
     wide: dict[str, Any] = {"circuit": circuit("ghz", 8), "shots": 500, "fallback": "simulator"}
     task = manager.submit_task(TaskDescription(**wide, qpu="*"))
     assert set(task.result(timeout=120).get_counts()) == {"0" * 8, "1" * 8} and task.info.qpu is None
+    whole = TaskDescription(**wide, qpu="*", qos=QosOptions(stages=[]))
+    result = manager.submit_task(whole).result(timeout=120)
+    assert set(result.distribution.get_counts()) == {"0" * 8, "1" * 8} and "cut it" in result.reason
     with pytest.raises(NoPilotError, match="has no device 'fake:kolkata'"):
         manager.submit_task(TaskDescription(**wide, qpu="fake:kolkata"))
 
