@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from qiskit import qasm2
+from qiskit import QuantumCircuit, qasm2
+from qiskit.circuit import Parameter
 
 from pilot import DescriptionError, PilotDescription, PilotManager, QosOptions, TaskDescription
 from pilot.cli.main import main
@@ -169,6 +171,23 @@ def test_estimates_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     program.write_text('OPENQASM 3; include "stdgates.inc"; input float a; qubit q; bit c; rx(a) q; c = measure q;')
     assert main(["qpus", "fake:manila", "--estimate", str(program)]) == 2
     assert "parameters without a value (a) cannot be estimated" in capsys.readouterr().err
+
+
+def test_a_sweep_costs_what_all_its_circuits_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (prices := tmp_path / "prices.toml").write_text('currency = "EUR"\n[qpus."fake:*"]\nshot = 0.01\n')
+    monkeypatch.setenv("QUANTUM_PILOT_PRICES", str(prices))
+    angle = Parameter("a")
+    free = QuantumCircuit(1, 1)
+    free.rx(angle, 0)
+    free.measure(0, 0)
+    sweep: dict[str, Any] = {"circuit": free, "parameters": np.zeros((30, 1)), "shots": 10, "qpu": "*"}
+    with PilotManager(policy="least-wait") as manager:
+        manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, qpus=["fake:belem"]))
+        with pytest.raises(NoPilotError, match=r"meet max_cost=2\.9; the best offer: .*cost 3"):
+            manager.submit_task(TaskDescription(**sweep, max_cost=2.9)).result(timeout=120)
+        task = manager.submit_task(TaskDescription(**sweep, max_cost=3.0))
+        assert len(task.result(timeout=120)) == 30
+        assert task.estimates[0].cost == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(

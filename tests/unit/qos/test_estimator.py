@@ -13,7 +13,7 @@ from qiskit.circuit import ParameterVector
 from pilot import TaskDescription, registry
 from pilot.errors import DescriptionError
 from pilot.interfaces import Run
-from pilot.qos.estimation import CircuitEstimator
+from pilot.qos.estimation import CircuitEstimator, Predictions
 from pilot.qos.estimator import Estimator
 from pilot.qos.families import circuit
 from pilot.qos.predictor import Predictor
@@ -192,11 +192,13 @@ def test_circuits_of_a_manager_cost_what_the_users_prices_say(
         TaskDescription(circuit=circuit("ghz", 3), shots=500),
     )
     path.write_text(TOML.replace("fake:manila", "other"))
-    result = {manila.name: Predictor().predict(made, manila, 2)}
+    result = Predictions({manila.name: Predictor().predict(made, manila, 2)}, 1)
     (unpriced,) = CircuitEstimator().estimates(result, wanted, [manila])
     monkeypatch.setenv("QUANTUM_PILOT_PRICES", str(path))
     (priced,) = CircuitEstimator().estimates(result, wanted, [manila])
     assert unpriced.cost is None and priced.cost == pytest.approx(0.3 + 500 * 0.001)
+    (of_six,) = CircuitEstimator().estimates(result._replace(circuits=6), wanted, [manila])  # each with all shots
+    assert of_six.cost == pytest.approx(6 * (0.3 + 500 * 0.001))
     monkeypatch.setenv("QUANTUM_PILOT_PRICES", str(tmp_path / "none.toml"))
     with pytest.raises(DescriptionError, match=r"none\.toml"):
         CircuitEstimator()
