@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from pilot.errors import DescriptionError, QPUError
 from pilot.qos.predictor import Prediction, Predictor
 from pilot.qos.run_times import Row, RunTimes, device_prior, device_row, simulator_prior, simulator_row
 from pilot.quantum import costs
@@ -54,9 +55,14 @@ class Estimator:
             values: for its free parameters, in the order of ``circuit.parameters``.
 
         Raises:
-            QPUError: the QPU cannot run the circuit.
-            DescriptionError: it has too few qubits.
+            QPUError: the QPU cannot run the circuit, or not with so many shots.
+            DescriptionError: it has too few qubits, or the circuit has parameters without a value.
         """
+        if values is None and circuit.parameters:
+            names = ", ".join(parameter.name for parameter in circuit.parameters)
+            raise DescriptionError(f"circuit {circuit.name!r} has parameters without a value: {names}; give numbers")
+        if info.max_shots is not None and shots is not None and shots > info.max_shots:
+            raise QPUError(f"{info.name} takes at most {info.max_shots} shots, not {shots}", qpu=info.name)
         if info.simulator:
             return self._simulated(circuit, info, shots)
         return self.of_prediction(self.predictor.predict(circuit, info, level, values), info, shots or 1)

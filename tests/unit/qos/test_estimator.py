@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
-from qiskit.circuit import ParameterVector
+from qiskit.circuit import Parameter, ParameterVector
 
 from pilot import TaskDescription, registry
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, QPUError
 from pilot.interfaces import Run
 from pilot.qos.estimation import CircuitEstimator, Predictions
 from pilot.qos.estimator import Estimator
@@ -181,6 +181,17 @@ def test_tables_of_prices_that_are_refused(text: str, message: str, tmp_path: Pa
         PriceTable.from_toml(path)
     with pytest.raises(DescriptionError, match="cannot be read"):
         PriceTable.from_toml(tmp_path / "none.toml")
+
+
+def test_what_cannot_run_is_not_estimated(manila: QPUInfo) -> None:
+    free = QuantumCircuit(1, 1, name="free")
+    free.rx(Parameter("a"), 0)
+    free.measure(0, 0)
+    with pytest.raises(DescriptionError, match="circuit 'free' has parameters without a value: a; give numbers"):
+        Estimator().estimate(free, manila, shots=10)
+    limited = msgspec.structs.replace(manila, max_shots=100)
+    with pytest.raises(QPUError, match="takes at most 100 shots, not 101"):
+        Estimator().estimate(circuit("ghz", 3), limited, shots=101)
 
 
 def test_circuits_of_a_manager_cost_what_the_users_prices_say(
