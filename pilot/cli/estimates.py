@@ -64,9 +64,6 @@ def show(options: argparse.Namespace) -> int:
     for name in options.names:
         try:
             info = ask(name)
-            if info.max_shots is not None and options.shots > info.max_shots:
-                problems[name] = f"{name} takes at most {info.max_shots} shots, not {options.shots}"
-                continue
             its = estimator.estimate(circuit, info, shots=options.shots, level=options.optimization_level)
             found.append((info, its))
         except Exception as error:  # of its vendor's packages

@@ -62,6 +62,18 @@ class Asked:
         """Of a part."""
         return next(iter(self.parts.values())).terms
 
+    def of_parts(self, estimates: Sequence[QPUEstimate]) -> dict[int, tuple[QPUEstimate, ...]]:
+        """What is expected of each part, by what is expected of the whole: its share of the seconds. The cost is the
+        whole one, which is what has a bound."""
+        by_share: dict[float, tuple[QPUEstimate, ...]] = {}
+        found = {}
+        for part, entry in self.parts.items():
+            share = entry.weight / self.weight
+            if share not in by_share:
+                by_share[share] = tuple(_scaled(one, share) for one in estimates)
+            found[part] = by_share[share]
+        return found
+
     def may_run_on(self, qpu: str) -> bool:
         """True for a device that its description names, or if it may run on any."""
         names = {option.resources.qpu for option in self.terms.options()}
@@ -131,7 +143,7 @@ class Estimating:
                     value = payload.dump_exception(_failed(asked, "estimates", error))
                     outcomes[at] = msgspec.structs.replace(outcome, status=RAISED, value=value)
                     continue
-                found.update(dict.fromkeys(asked.parts, estimates))
+                found.update(asked.of_parts(estimates))
             elif (asked := self._by_part.get(outcome.task)) is not None and outcome.status == OK:
                 self._learn(asked, outcome, event.worker)
         if found:
@@ -205,6 +217,15 @@ class Estimating:
         if not asked.parts and not asked.gate.done():
             self._submissions.release(asked.gate.id)
             self._feed(events.CancelAsked([asked.gate.id]))
+
+
+def _scaled(estimate: QPUEstimate, share: float) -> QPUEstimate:
+    seconds, spread = estimate.seconds, estimate.seconds_spread
+    return msgspec.structs.replace(
+        estimate,
+        seconds=None if seconds is None else seconds * share,
+        seconds_spread=None if spread is None else spread * share,
+    )
 
 
 def fail_estimate(error: PluginError) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pilot.errors import DescriptionError, PilotError, QPUError
 from pilot.interfaces import TaskEstimator, WorkFunction
@@ -29,6 +29,15 @@ def _predictor() -> Predictor:
     return Predictor()
 
 
+class Predictions(NamedTuple):
+    """What a worker finds for a task."""
+
+    #: By device, of the first circuit; of a device that cannot run it, why.
+    by_qpu: dict[str, Prediction | str]
+    #: That run for the task, each with all shots.
+    circuits: int
+
+
 @dataclass(frozen=True)
 class CircuitPrediction(WorkFunction):
     """Predicts circuits on these devices. The calibrations travel to each worker once."""
@@ -40,12 +49,13 @@ class CircuitPrediction(WorkFunction):
     #: It is an error that no device can run the circuit.
     is_final: bool = True
 
-    def __call__(self, program: bytes, values: NDArray[np.float64] | None) -> dict[str, Prediction | str]:
-        """By device; of those that cannot run the circuit, why.
+    def __call__(self, program: bytes, values: NDArray[np.float64] | None, circuits: int = 1) -> Predictions:
+        """Predict a circuit.
 
         Args:
-            program: QPY of a circuit.
+            program: its QPY.
             values: of its free parameters.
+            circuits: that run for the task.
 
         Raises:
             QPUError: none can, or none is expected to reach the fidelity; the best offer is named.
@@ -62,7 +72,7 @@ class CircuitPrediction(WorkFunction):
             raise next(iter(problems.values()))
         if self.min_fidelity and found:
             self._check(circuit.name, found)
-        return {**found, **{name: str(error) for name, error in problems.items()}}
+        return Predictions({**found, **{name: str(error) for name, error in problems.items()}}, circuits)
 
     def _check(self, name: str, found: Mapping[str, Prediction]) -> None:
         """Of a QPU that reports no errors of its parts nothing is known here."""
@@ -91,20 +101,23 @@ class CircuitEstimator(TaskEstimator):
     def work(
         self, sample: Any, wanted: TaskDescription, infos: Sequence[QPUInfo], *, final: bool
     ) -> tuple[WorkFunction, tuple[Any, ...]]:
-        circuit, values = sample
+        circuit, values, circuits = sample
         if values is not None and "delay" in circuit.count_ops():  # its length may be one of them
             circuit, values = circuit.assign_parameters(values), None
         wide = tuple(lasting(info) for info in infos if info.qubits >= circuit.num_qubits)
         is_final = final and not wanted.fallback  # else it is no error that none reaches it
         floor = (wanted.min_fidelity or 0.0) if is_final else 0.0
-        return CircuitPrediction(wide, wanted.optimization_level, floor, is_final), (pack(circuit), values)
+        return CircuitPrediction(wide, wanted.optimization_level, floor, is_final), (pack(circuit), values, circuits)
 
     def estimates(self, result: Any, wanted: TaskDescription, infos: Sequence[QPUInfo]) -> tuple[QPUEstimate, ...]:
-        its = [(result[info.name], info) for info in infos if info.name in (result or {})]
+        if result is None:  # no QPU had reported
+            return ()
+        shots = (wanted.shots or 1) * result.circuits
+        its = [(result.by_qpu[info.name], info) for info in infos if info.name in result.by_qpu]
         return tuple(
             QPUEstimate(info.name, calibrated=info.calibrated, problem=one)
             if isinstance(one, str)
-            else self._estimator.of_prediction(one, info, wanted.shots or 1)
+            else self._estimator.of_prediction(one, info, shots, result.circuits)
             for one, info in its
         )
 
@@ -112,5 +125,6 @@ class CircuitEstimator(TaskEstimator):
         self, result: Any, wanted: TaskDescription, infos: Sequence[QPUInfo], qpu: str, weight: float, seconds: float
     ) -> None:
         for info in infos:
-            if info.name == qpu and isinstance(result.get(qpu), Prediction):
-                self._estimator.learn(result[qpu], info, round((wanted.shots or 1) * weight), seconds)
+            if info.name == qpu and isinstance(found := result.by_qpu.get(qpu), Prediction):
+                shots = round((wanted.shots or 1) * result.circuits * weight)
+                self._estimator.learn(found, info, shots, seconds)

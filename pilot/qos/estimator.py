@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from pilot.errors import DescriptionError, QPUError
 from pilot.qos.predictor import Prediction, Predictor
 from pilot.qos.run_times import Row, RunTimes, device_prior, device_row, simulator_prior, simulator_row
 from pilot.quantum import costs
@@ -54,15 +55,20 @@ class Estimator:
             values: for its free parameters, in the order of ``circuit.parameters``.
 
         Raises:
-            QPUError: the QPU cannot run the circuit.
-            DescriptionError: it has too few qubits.
+            QPUError: the QPU cannot run the circuit, or not with so many shots.
+            DescriptionError: it has too few qubits, or the circuit has parameters without a value.
         """
+        if values is None and circuit.parameters:
+            names = ", ".join(parameter.name for parameter in circuit.parameters)
+            raise DescriptionError(f"circuit {circuit.name!r} has parameters without a value: {names}; give numbers")
+        if info.max_shots is not None and shots is not None and shots > info.max_shots:
+            raise QPUError(f"{info.name} takes at most {info.max_shots} shots, not {shots}", qpu=info.name)
         if info.simulator:
             return self._simulated(circuit, info, shots)
         return self.of_prediction(self.predictor.predict(circuit, info, level, values), info, shots or 1)
 
-    def of_prediction(self, prediction: Prediction, info: QPUInfo, shots: int) -> QPUEstimate:
-        """What a prediction means for this number of shots, with the times and prices of the QPU."""
+    def of_prediction(self, prediction: Prediction, info: QPUInfo, shots: int, circuits: int = 1) -> QPUEstimate:
+        """What a prediction means, with the QPU's times and prices; shots are those of all circuits together."""
         fidelity, seconds = prediction.fidelity, None
         if prediction.duration is not None:
             self.run_times.expect(info.name, device_prior(info.rep_delay))
@@ -75,7 +81,7 @@ class Estimator:
             seconds_spread=None if seconds is None else seconds.spread,
             calibrated=prediction.calibrated,
         )
-        return self._priced(found, shots)
+        return self._priced(found, shots, circuits)
 
     def learn(self, prediction: Prediction, info: QPUInfo, shots: int, seconds: float) -> None:
         """A circuit that was predicted has run: it held the QPU for so many seconds."""
@@ -100,11 +106,11 @@ class Estimator:
         )
         return self._priced(found, shots or 0)
 
-    def _priced(self, found: QPUEstimate, shots: int) -> QPUEstimate:
+    def _priced(self, found: QPUEstimate, shots: int, circuits: int = 1) -> QPUEstimate:
         price = None if self._prices is None else self._prices.price_of(found.qpu)
         if price is None:
             return found
-        cost, spread = price.cost(shots, found.seconds, found.seconds_spread)
+        cost, spread = price.cost(shots, found.seconds, found.seconds_spread, circuits)
         return msgspec.structs.replace(found, cost=cost, cost_spread=spread)
 
 

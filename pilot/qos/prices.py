@@ -20,25 +20,28 @@ Amount = Annotated[float, msgspec.Meta(ge=0, description="an amount of money, at
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The price of a QPU, in the currency of its table."""
 
-    #: Of each task, of each shot, and of each second that the QPU is held.
+    #: Of each circuit that is sent (vendors call it a task), of each shot, and of each second that the QPU is held.
     task: Amount = 0.0
     shot: Amount = 0.0
     second: Amount = 0.0
 
-    def cost(self, shots: int, seconds: float | None, spread: float | None) -> tuple[float | None, float | None]:
+    def cost(
+        self, shots: int, seconds: float | None, spread: float | None, circuits: int = 1
+    ) -> tuple[float | None, float | None]:
         """What a task costs, and the standard deviation of that.
 
         Args:
-            shots: of the task.
+            shots: of all its circuits together.
             seconds: that it is expected to hold the QPU; None: not known.
             spread: the standard deviation of these; None: not known.
+            circuits: of the task.
 
         Returns:
             None where the time is not known and counts.
         """
         if seconds is None and self.second:
             return None, None
-        fixed = self.task + shots * self.shot
+        fixed = circuits * self.task + shots * self.shot
         return fixed + self.second * (seconds or 0.0), self.second * (spread or 0.0)
 
 

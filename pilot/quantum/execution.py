@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isnan
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -241,7 +242,7 @@ class DeviceRun(Execution, JointFunction):
             if found is not None and found.value >= self.min_fidelity:
                 continue
             known = "reports no errors" if found is None else f"has a fidelity of about {found.value:.3f}"
-            value, spread = (0.0, None) if found is None else found[:2]
+            value, spread = (0.0, None) if found is None or isnan(found.value) else found[:2]
             raise QPUError(
                 f"{compiler.name} {known} for circuit {circuit.name!r}, but {self.min_fidelity:g} is needed: lower "
                 "min_fidelity, name another QPU, or cut the circuit (pilot.quantum.cutting)",

@@ -60,6 +60,8 @@ class Sample(NamedTuple):
     circuit: QuantumCircuit
     #: Of its free parameters; None: it has none.
     values: NDArray[np.float64] | None
+    #: That run for the task in all, each with the shots of its description.
+    circuits: int = 1
 
 
 def prepare(description: TaskDescription, offer: Offer) -> Prepared:
@@ -250,7 +252,7 @@ def assemble(
         finish = _extrapolated(request.description, finish, planned)
         facts = needs.facts_of(request.circuit, request.description)
         if request.is_estimated:
-            sample = Sample(circuits[0], None if request.values is None else request.values[0])
+            sample = _sample(request, circuits)
     elif request.noise:
         method = _with_noise(request, circuits, program)
     else:
@@ -272,6 +274,14 @@ def assemble(
         note=most.note,
         sample=sample,
     )
+
+
+def _sample(request: Request, circuits: Sequence[QuantumCircuit]) -> Sample:
+    zero_noise = stages(listed(request.description.mitigation)).zero_noise
+    factors = 1 if zero_noise is None else len(zero_noise.factors)
+    if request.values is None:
+        return Sample(circuits[0], None, len(circuits) * factors)
+    return Sample(circuits[0], request.values[0], len(circuits) * factors * len(request.values))
 
 
 def _extrapolated(

@@ -9,7 +9,7 @@ import msgspec
 
 from pilot.errors import ErrorCode
 from pilot.resources import QPUEstimate, Terms
-from pilot.results import AGAIN, CANCELLED, OK, RAISED, REFUSED, UNWRITTEN, Outcome, failure_of
+from pilot.results import AGAIN, CANCELLED, OK, RAISED, UNWRITTEN, Outcome, failure_of
 from pilot.scheduling import events
 from pilot.scheduling.checks import check_tasks
 from pilot.scheduling.delays import Delays, has_retry, why_no_retry
@@ -274,13 +274,12 @@ class TaskQueue:
         """There was no room for its result, its QPU takes no jobs now, or is not good enough now: that is not the
         task's error. It is queued again, when there is room or now. False when this happened too often, or it is to be
         cancelled."""
-        record.losses += outcome.status != REFUSED
+        failure = failure_of(outcome)
+        record.losses += not _expects(record, failure.offer)
         if record.cancelling or record.losses >= LOSSES:
             return False
-        failure = failure_of(outcome)
         commands.append(_attempt(record, outcome, pilot, failure.message, batch))
         record.state, record.batch, record.bound = TaskState.QUEUED, 0, 0.0
-        _expect(record, failure.offer)
         if outcome.status == UNWRITTEN:
             self.without_room[record] = failure.size
         else:
@@ -394,17 +393,20 @@ def _attempt(
     return events.RecordAttempt(record, pilot, reason, batch, change, *ran)
 
 
-def _expect(record: TaskRecord, offer: QPUEstimate | None) -> None:
-    """A QPU has estimated the circuit of a task itself, by its calibration of now; None: it has not."""
+def _expects(record: TaskRecord, offer: QPUEstimate | None) -> bool:
+    """A QPU has estimated the circuit of a task itself, by its calibration of now; None: it has not. True where the
+    task may go elsewhere for that."""
     if offer is None:
-        return
+        return False
     known = {one.qpu: one for one in record.estimates}
     before = known.get(offer.qpu, offer)
     known[offer.qpu] = msgspec.structs.replace(
         before, fidelity=offer.fidelity, fidelity_spread=offer.fidelity_spread, calibrated=offer.calibrated
     )
     record.estimates = tuple(known.values())
-    record.terms = record.terms.expecting(record.estimates)
+    terms = record.terms.expecting(record.estimates)
+    record.terms, is_new = terms, terms is not record.terms
+    return is_new
 
 
 def _is_other_task(firsts: Sequence[int], task: int, batch: int) -> bool:

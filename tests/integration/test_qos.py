@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from qiskit import qasm2
+from qiskit import QuantumCircuit, qasm2
+from qiskit.circuit import Parameter
 
-from pilot import DescriptionError, PilotDescription, PilotManager, TaskDescription
+from pilot import DescriptionError, PilotDescription, PilotManager, QosOptions, TaskDescription
 from pilot.cli.main import main
 from pilot.errors import NoPilotError, QPUError
 from pilot.manager import history
@@ -131,6 +133,9 @@ def test_a_circuit_that_is_too_wide_for_all_qpus_is_simulated_where_it_says_so(
     wide: dict[str, Any] = {"circuit": circuit("ghz", 8), "shots": 500, "fallback": "simulator"}
     task = manager.submit_task(TaskDescription(**wide, qpu="*"))
     assert set(task.result(timeout=120).get_counts()) == {"0" * 8, "1" * 8} and task.info.qpu is None
+    whole = TaskDescription(**wide, qpu="*", qos=QosOptions(stages=[]))
+    result = manager.submit_task(whole).result(timeout=120)
+    assert set(result.distribution.get_counts()) == {"0" * 8, "1" * 8} and "cut it" in result.reason
     with pytest.raises(NoPilotError, match="has no device 'fake:kolkata'"):
         manager.submit_task(TaskDescription(**wide, qpu="fake:kolkata"))
 
@@ -166,6 +171,23 @@ def test_estimates_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     program.write_text('OPENQASM 3; include "stdgates.inc"; input float a; qubit q; bit c; rx(a) q; c = measure q;')
     assert main(["qpus", "fake:manila", "--estimate", str(program)]) == 2
     assert "parameters without a value (a) cannot be estimated" in capsys.readouterr().err
+
+
+def test_a_sweep_costs_what_all_its_circuits_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (prices := tmp_path / "prices.toml").write_text('currency = "EUR"\n[qpus."fake:*"]\nshot = 0.01\n')
+    monkeypatch.setenv("QUANTUM_PILOT_PRICES", str(prices))
+    angle = Parameter("a")
+    free = QuantumCircuit(1, 1)
+    free.rx(angle, 0)
+    free.measure(0, 0)
+    sweep: dict[str, Any] = {"circuit": free, "parameters": np.zeros((30, 1)), "shots": 10, "qpu": "*"}
+    with PilotManager(policy="least-wait") as manager:
+        manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, qpus=["fake:belem"]))
+        with pytest.raises(NoPilotError, match=r"meet max_cost=2\.9; the best offer: .*cost 3"):
+            manager.submit_task(TaskDescription(**sweep, max_cost=2.9)).result(timeout=120)
+        task = manager.submit_task(TaskDescription(**sweep, max_cost=3.0))
+        assert len(task.result(timeout=120)) == 30
+        assert task.estimates[0].cost == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(

@@ -230,8 +230,9 @@ def test_circuits_that_a_qpu_refuses_by_its_calibration_of_now_run_elsewhere_and
         world.finish([task], status=REFUSED, value=refusal(QPUEstimate("fake:poor", 0.1)))
         assert places(world, [task]) == ["a"]
     assert not world.tasks[task].retries and not world.tasks[task].losses
-    world.work_off(10.0, "a")
-    assert world.state(task) is TaskState.DONE
+    for _ in range(LOSSES):  # it refuses what it says it would take: that does not go on for ever
+        world.finish([task], status=REFUSED, value=refusal(QPUEstimate("fake:good", 0.9)))
+    assert world.outcomes[task] == RAISED
 
 
 def test_a_qpu_that_goes_down_with_every_job_does_not_go_on_for_ever() -> None:

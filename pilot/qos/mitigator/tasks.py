@@ -10,6 +10,7 @@ from pilot.descriptions.qos import QosOptions
 from pilot.errors import DescriptionError, QPUError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.qos.asking import ask
+from pilot.qos.mitigator.goals import Goal
 from pilot.qos.mitigator.mitigator import Choice, Mitigator
 from pilot.qos.mitigator.running import Combination, calls_of, maps_of
 from pilot.quantum import needs
@@ -73,7 +74,7 @@ def choose(
     infos: Sequence[QPUInfo], options: QosOptions, description: TaskDescription, circuit: QuantumCircuit
 ) -> Choice:
     """The best variant on the device that is predicted to run the circuit as it is with the fewest errors; where that
-    device can run no variant, on the next one.
+    device can run no variant, on the next one; where none can, the circuit as it is, if the description has a fallback.
 
     Raises:
         QPUError: no device can run the circuit.
@@ -89,7 +90,10 @@ def choose(
         except QPUError as error:
             problem = problem or error
     assert problem is not None
-    raise problem
+    if description.fallback is None:
+        raise problem
+    goal = Goal.of(circuit, description.observables, options)
+    return Choice(goal=goal, variant=goal.base(), shots=description.shots, considered=(), reason=str(problem))
 
 
 def _infos(devices: Iterable[str], offer: Offer) -> list[QPUInfo]:

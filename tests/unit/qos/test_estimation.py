@@ -44,7 +44,7 @@ HALF, DEAD = device("x:half", (0,)), device("x:dead", (0, 1, 2))
 
 
 def test_circuits_avoid_qubits_that_are_broken() -> None:
-    found = CircuitPrediction((HALF, DEAD), 2)(pack(bell()), None)
+    found = CircuitPrediction((HALF, DEAD), 2)(pack(bell()), None).by_qpu
     half, dead = found["x:half"].fidelity, found["x:dead"].fidelity
     assert half is not None and dead is not None
     assert half.value > 0.95 and dead.value == pytest.approx(0.5, abs=0.01)  # of a Bell state and uniform outcomes
@@ -57,9 +57,9 @@ def test_what_no_qpu_reaches_is_refused_with_the_best_offer() -> None:
     ):
         CircuitPrediction((DEAD, HALF), 2, 0.999)(*call)
     silent = msgspec.structs.replace(HALF, name="x:silent", calibration=None)  # judged by its medians, elsewhere
-    found = CircuitPrediction((silent, DEAD), 2, 0.999)(*call)
+    found = CircuitPrediction((silent, DEAD), 2, 0.999)(*call).by_qpu
     assert found["x:silent"].fidelity is None
-    assert CircuitPrediction((), 2, 0.9)(*call) == {}
+    assert CircuitPrediction((), 2, 0.9)(*call).by_qpu == {}
 
 
 def test_a_qpu_that_cannot_run_the_circuit_is_left_out_with_the_reason() -> None:
@@ -73,7 +73,7 @@ def test_a_qpu_that_cannot_run_the_circuit_is_left_out_with_the_reason() -> None
     known, unknown = sorted(CircuitEstimator().estimates(result, wanted, (HALF, able)), key=lambda one: one.qpu)
     assert known.qpu == "x:able" and known.fidelity is not None and not known.problem
     assert unknown.qpu == "x:half" and "cannot be compiled for x:half" in unknown.problem
-    assert "x:half" in CircuitPrediction((HALF,), 2, is_final=False)(pack(conditional), None)
+    assert "x:half" in CircuitPrediction((HALF,), 2, is_final=False)(pack(conditional), None).by_qpu
     with pytest.raises(QPUError, match="cannot be compiled for x:half"):
         CircuitPrediction((HALF,), 2)(pack(conditional), None)
 

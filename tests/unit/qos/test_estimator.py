@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
-from qiskit.circuit import ParameterVector
+from qiskit.circuit import Parameter, ParameterVector
 
 from pilot import TaskDescription, registry
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, QPUError
 from pilot.interfaces import Run
-from pilot.qos.estimation import CircuitEstimator
+from pilot.qos.estimation import CircuitEstimator, Predictions
 from pilot.qos.estimator import Estimator
 from pilot.qos.families import circuit
 from pilot.qos.predictor import Predictor
@@ -183,6 +183,17 @@ def test_tables_of_prices_that_are_refused(text: str, message: str, tmp_path: Pa
         PriceTable.from_toml(tmp_path / "none.toml")
 
 
+def test_what_cannot_run_is_not_estimated(manila: QPUInfo) -> None:
+    free = QuantumCircuit(1, 1, name="free")
+    free.rx(Parameter("a"), 0)
+    free.measure(0, 0)
+    with pytest.raises(DescriptionError, match="circuit 'free' has parameters without a value: a; give numbers"):
+        Estimator().estimate(free, manila, shots=10)
+    limited = msgspec.structs.replace(manila, max_shots=100)
+    with pytest.raises(QPUError, match="takes at most 100 shots, not 101"):
+        Estimator().estimate(circuit("ghz", 3), limited, shots=101)
+
+
 def test_circuits_of_a_manager_cost_what_the_users_prices_say(
     manila: QPUInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,11 +203,13 @@ def test_circuits_of_a_manager_cost_what_the_users_prices_say(
         TaskDescription(circuit=circuit("ghz", 3), shots=500),
     )
     path.write_text(TOML.replace("fake:manila", "other"))
-    result = {manila.name: Predictor().predict(made, manila, 2)}
+    result = Predictions({manila.name: Predictor().predict(made, manila, 2)}, 1)
     (unpriced,) = CircuitEstimator().estimates(result, wanted, [manila])
     monkeypatch.setenv("QUANTUM_PILOT_PRICES", str(path))
     (priced,) = CircuitEstimator().estimates(result, wanted, [manila])
     assert unpriced.cost is None and priced.cost == pytest.approx(0.3 + 500 * 0.001)
+    (of_six,) = CircuitEstimator().estimates(result._replace(circuits=6), wanted, [manila])  # each with all shots
+    assert of_six.cost == pytest.approx(6 * (0.3 + 500 * 0.001))
     monkeypatch.setenv("QUANTUM_PILOT_PRICES", str(tmp_path / "none.toml"))
     with pytest.raises(DescriptionError, match=r"none\.toml"):
         CircuitEstimator()

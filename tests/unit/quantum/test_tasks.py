@@ -121,6 +121,27 @@ def test_devices_take_no_cores_and_know_the_circuit() -> None:
     assert function_of(asked) == DeviceRun(shots=10, tries=TRIES) and asked.sample is not None
 
 
+@pytest.mark.parametrize(
+    ("fields", "circuits"),
+    [
+        ({}, 1),
+        ({"parameters": np.zeros((7, 1))}, 7),
+        ({"observables": ["ZZ", "XX", "YY"]}, 3),
+        ({"observables": ["ZZ", "XX"], "mitigation": ["zne"], "parameters": np.zeros((5, 1))}, 2 * 3 * 5),
+        ({"tomography": True}, 9),
+    ],
+)
+def test_all_circuits_of_a_task_are_estimated(fields: dict[str, Any], circuits: int) -> None:
+    circuit = bell("observables" not in fields and "tomography" not in fields)
+    if "parameters" in fields:
+        free = QuantumCircuit(2)
+        free.rx(Parameter("a"), 0)
+        circuit = free.compose(circuit) if not circuit.num_clbits else circuit.compose(free, front=True)
+    wanted = TaskDescription(circuit=circuit, shots=10, qpu="fake:manila", min_fidelity=0.0, **fields)
+    prepared = prepare(wanted, offer(devices={"fake:manila": None}))
+    assert prepared.sample.circuits == circuits
+
+
 def test_one_of_several_devices() -> None:
     devices = {"fake:manila": None, "fake:belem": None, "fake:oslo": None}
     described = TaskDescription(circuit=bell(), shots=10, qpu=["fake:manila", "fake:belem"])
