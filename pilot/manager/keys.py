@@ -16,8 +16,8 @@ from pilot.errors import DescriptionError, NotPicklable
 from pilot.manager.handles import Task
 from pilot.manager.journal import KeyRow
 from pilot.scheduling.records import FunctionRecord
-from pilot.wire import payload, pickles
-from pilot.wire.digests import digest_of_value
+from pilot.wire import payload
+from pilot.wire.digests import digest_of_code, digest_of_value
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[str, bytes]).decode
@@ -100,7 +100,7 @@ def key_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord]) -
         if value is plain:
             continue
         if field in ("function", "initializer") and value is not None:
-            digests[field] = _digest_of_function(register(value))
+            digests[field] = digest_of_code(register(value).code)
             continue
         if field == "circuit" and hasattr(value, "copy_empty_like"):
             value = value.copy(name="circuit")  # Qiskit numbers circuits: two that are equal have two names
@@ -114,12 +114,6 @@ def key_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord]) -
             digests[field] = digest
         nameless = next((task for task in found.tasks.values() if task.key is None), nameless)
     return Key(wanted.key, digests, nameless)
-
-
-def _digest_of_function(function: FunctionRecord) -> bytes:
-    """The same in another run of the script, also for a function that has classes of the script along."""
-    code = pickles.without_trackers(function.code)
-    return bytes.fromhex(function.digest) if code == function.code else digest_of_value(code)
 
 
 @cache

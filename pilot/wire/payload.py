@@ -126,10 +126,10 @@ def frames_of(value: Any, what: str) -> tuple[bytes, list[memoryview]]:
     return data, [buffer.raw() for buffer in buffers]
 
 
-def pieces(value: Any) -> list[bytes | memoryview]:
-    """The pickle of a value, and the large buffers beside it."""
+def pieces(value: Any, pickler: type[pickles.Pickler] | None = None) -> list[bytes | memoryview]:
+    """The pickle of a value, and the large buffers beside it. A ``pickler`` is for what travels by value."""
     buffers: list[pickle.PickleBuffer] = []
-    return [_pickle(value, buffers), *(buffer.raw() for buffer in buffers)]
+    return [_pickle(value, buffers, pickler), *(buffer.raw() for buffer in buffers)]
 
 
 def load(value: Value, references: Mapping[int, Value] | None = None, spool: Spool | None = None) -> Any:
@@ -170,7 +170,9 @@ def dump_function(function: Any) -> bytes:
     return code
 
 
-def _pickle(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
+def _pickle(
+    value: Any, buffers: list[pickle.PickleBuffer] | None, pickler: type[pickles.Pickler] | None = None
+) -> bytes:
     collect = None if buffers is None else buffers.append
     data = pickles.dumps_by_name(value, collect)
     if data is None:
@@ -179,7 +181,7 @@ def _pickle(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
         if (found := found_here()) is not None:
             found.tasks.clear()
             found.objects.clear()
-        data = pickles.dumps_by_value(value, collect)
+        data = pickles.dumps_by_value(value, collect, pickler)
     return data
 
 

@@ -72,10 +72,10 @@ def dumps_by_name(value: Any, collect: Collect = None) -> bytes | None:
     return None if b"_main__" in data else data  # also __mp_main__
 
 
-def dumps_by_value(value: Any, collect: Collect = None) -> bytes:
-    """As `dumps`, for what `dumps_by_name` does not take."""
+def dumps_by_value(value: Any, collect: Collect = None, pickler: type[Pickler] | None = None) -> bytes:
+    """As `dumps`, for what `dumps_by_name` does not take; with a ``pickler`` of another class."""
     with io.BytesIO() as file:
-        Pickler(file, 5, collect).dump(value)
+        (pickler or Pickler)(file, 5, collect).dump(value)
         return file.getvalue()
 
 
