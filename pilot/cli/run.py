@@ -23,6 +23,7 @@ from pilot.cli import streams
 from pilot.cli.flags import add_settings, flag, new_parser, parse, read_settings
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PluginError, did_you_mean
+from pilot.interfaces import Launcher
 from pilot.interfaces.miniapps import RunnableMiniApp, RunRequest
 from pilot.profiles import profile_tables
 from pilot.toml_files import read_toml
@@ -198,13 +199,12 @@ def _counts(text: str | None) -> tuple[int, ...]:
 
 
 def _pilots(chosen: Flags) -> list[PilotDescription]:
-    """The pilots that were asked for, with launchers and engines that are there."""
+    """The pilots that were asked for; their launchers take them, and their engines are there."""
     found = _described(chosen)
     for one in found:
         try:
-            registry.check("pilot.launchers", one.resource.partition("://")[0])
-            registry.check("pilot.engines", one.engine)
-        except PluginError as error:
+            registry.check_pilot(one, registry.made("pilot.launchers", one.resource.partition("://")[0], Launcher))
+        except (DescriptionError, PluginError) as error:
             raise DescriptionError(f"--pilot: {error}", **error.data) from error
     return found
 
