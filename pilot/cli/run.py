@@ -37,11 +37,14 @@ exit codes: 0 done; 1 the result is wrong, a bar is missed, or something failed;
 done here; 130 Ctrl-C, 143 SIGTERM (the same command with --resume continues)"""
 
 
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class Flags(msgspec.Struct, frozen=True, kw_only=True):
     """The flags of a run, whatever the mini-app."""
 
     preset: Annotated[
-        str | None, msgspec.Meta(description="a set of settings; flags and --config change single ones of them")
+        Text | None, msgspec.Meta(description="a set of settings; flags and --config change single ones of them")
     ] = None
     config: Annotated[str | None, msgspec.Meta(description="TOML file with settings, named as the flags")] = None
     pilot: Annotated[
@@ -52,7 +55,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
         str | None, msgspec.Meta(description="TOML file with pilots: one for each of its tables (a site profile)")
     ] = None
     output: Annotated[
-        str | None, msgspec.Meta(description="folder for the report (default: a new one, runs/NAME-TIME)")
+        Text | None, msgspec.Meta(description="folder for the report (default: a new one, runs/NAME-TIME)")
     ] = None
     resume: Annotated[
         bool, msgspec.Meta(description="continue the run in --output, which was killed; give the same settings")
