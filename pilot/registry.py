@@ -9,7 +9,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import DescriptionError, PilotError, PluginError, did_you_mean, invalid
-from pilot.interfaces import QPU, JobEnvironment, Policy
+from pilot.interfaces import QPU, JobEnvironment, Launcher, Policy
 from pilot.toml_files import read_toml
 
 if TYPE_CHECKING:
@@ -105,6 +105,24 @@ def _load(entry: EntryPoint) -> Any:
     except Exception as error:
         message = f"the {_kind(entry.group)} {entry.name!r} cannot be loaded: {type(error).__name__}: {error}"
         raise PluginError(message, group=entry.group, name=entry.name) from error
+
+
+def check_pilot(description: PilotDescription, launcher: Launcher) -> None:
+    """Look whether a pilot can be asked for: its launcher takes it, and its engine is installed. Starts nothing.
+
+    Raises:
+        DescriptionError: the launcher can never start it.
+        PluginError: the launcher cannot check it, or the engine is not there.
+    """
+    try:
+        launcher.check_fields(description)
+        launcher.check(description)
+    except PilotError:
+        raise
+    except Exception as error:
+        text = f"the launcher {type(launcher).__name__} cannot check a description: {type(error).__name__}: {error}"
+        raise PluginError(text) from error
+    check("pilot.engines", description.engine)
 
 
 def policy(chosen: str | Policy, **settings: Any) -> Policy:

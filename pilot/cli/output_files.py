@@ -17,9 +17,9 @@ def check_file(flag: str, name: str) -> None:
 
 
 def write(file: Path, text: str, flag: str) -> bool:
-    """True when it is written; else the text should go to standard output, and a line says why."""
+    """True when it is written; else a line says why, and the caller shows the results on standard output."""
     try:
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         why = error.strerror or error
         streams.say(f"pilot: {flag} {file} cannot be written: {why}; the results follow on standard output")

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from pilot.cli import streams
+from pilot.cli.output_files import write
 from pilot.errors import DescriptionError
 
 
@@ -59,11 +60,10 @@ def compare(folders: Sequence[str], file: str | None) -> int:
     """Show the figures of runs side by side, and what else is different between them.
 
     Returns:
-        0, also where a bar is missed: that is said in the table.
+        0, also where a bar is missed: that is said in the table; 1 when the file cannot be written.
 
     Raises:
         DescriptionError: a folder has no report.
-        OSError: the file cannot be written.
     """
     reports = {folder: read(Path(folder)) for folder in folders}
     content = {
@@ -74,10 +74,9 @@ def compare(folders: Sequence[str], file: str | None) -> int:
     if file == "-" or (file is not None and streams.is_output(file)):
         print(text, end="")
         return 0
-    if file is not None:
-        Path(file).write_text(text, encoding="utf-8")
+    written = file is None or write(Path(file), text, "report: --json")
     _show(reports, content["differences"])
-    return 0
+    return int(not written)
 
 
 def read(folder: Path) -> Report:

@@ -23,6 +23,7 @@ from pilot.cli import streams
 from pilot.cli.flags import add_settings, flag, new_parser, parse, read_settings
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PluginError, did_you_mean
+from pilot.interfaces import Launcher
 from pilot.interfaces.miniapps import RunnableMiniApp, RunRequest
 from pilot.profiles import profile_tables
 from pilot.toml_files import read_toml
@@ -36,11 +37,14 @@ exit codes: 0 done; 1 the result is wrong, a bar is missed, or something failed;
 done here; 130 Ctrl-C, 143 SIGTERM (the same command with --resume continues)"""
 
 
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class Flags(msgspec.Struct, frozen=True, kw_only=True):
     """The flags of a run, whatever the mini-app."""
 
     preset: Annotated[
-        str | None, msgspec.Meta(description="a set of settings; flags and --config change single ones of them")
+        Text | None, msgspec.Meta(description="a set of settings; flags and --config change single ones of them")
     ] = None
     config: Annotated[str | None, msgspec.Meta(description="TOML file with settings, named as the flags")] = None
     pilot: Annotated[
@@ -51,7 +55,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
         str | None, msgspec.Meta(description="TOML file with pilots: one for each of its tables (a site profile)")
     ] = None
     output: Annotated[
-        str | None, msgspec.Meta(description="folder for the report (default: a new one, runs/NAME-TIME)")
+        Text | None, msgspec.Meta(description="folder for the report (default: a new one, runs/NAME-TIME)")
     ] = None
     resume: Annotated[
         bool, msgspec.Meta(description="continue the run in --output, which was killed; give the same settings")
@@ -200,12 +204,11 @@ def _counts(text: str | None) -> tuple[int, ...]:
 
 
 def _pilots(chosen: Flags) -> list[PilotDescription]:
-    """The pilots that were asked for, with launchers, engines and QPUs that are there."""
+    """The pilots that were asked for; their launchers take them, and their engines and QPUs are there."""
     found = _described(chosen)
     for one in found:
         try:
-            registry.check("pilot.launchers", one.resource.partition("://")[0])
-            registry.check("pilot.engines", one.engine)
+            registry.check_pilot(one, registry.made("pilot.launchers", one.resource.partition("://")[0], Launcher))
             registry.devices(one)
         except (DescriptionError, PluginError) as error:
             raise DescriptionError(f"--pilot: {error}", **error.data) from error

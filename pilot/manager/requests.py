@@ -10,7 +10,6 @@ from typing import Any
 
 from pilot import registry
 from pilot.descriptions import PilotDescription
-from pilot.errors import PilotError, PluginError
 from pilot.manager.pilots import Pilot, Scaler, pilot_asked
 from pilot.manager.state import SessionState
 from pilot.registry import devices
@@ -54,16 +53,8 @@ class PilotRequests:
         """The description, after its launcher and its engine were found."""
         wanted = PilotDescription.build(description)
         launcher = self._state.jobs.launcher(wanted)
-        try:
-            launcher.check_fields(wanted)
-            launcher.check(wanted)
-            launcher.check_folder(self._state.folder.path)
-        except PilotError:
-            raise
-        except Exception as error:
-            text = f"the launcher {type(launcher).__name__} cannot check a description: {type(error).__name__}: {error}"
-            raise PluginError(text) from error
-        registry.check("pilot.engines", wanted.engine)
+        registry.check_pilot(wanted, launcher)
+        launcher.check_folder(self._state.folder.path)
         devices(wanted)
         if wanted.working_directory is None:  # its workers start where this process is
             try:

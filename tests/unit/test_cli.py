@@ -181,6 +181,7 @@ def test_the_flags_of_a_run_make_a_request(tmp_path, capsys):
 
 
 WRONG = {
+    "no name": (["--output", ""], "--output: '' is not valid; expected a text that is not empty"),
     "preset": (
         ["--preset", "papre"],
         "--preset: 'papre' given; there are laptop, paper, scaling (did you mean 'paper'?)",

@@ -113,7 +113,9 @@ def test_a_qpu_that_cannot_run_them_is_refused() -> None:
         ("fake:lima", 6, "it has 5 qubits, fewer than the circuits' 6"),
     ):
         with pytest.raises(DescriptionError, match=message):
-            app.ErrorMitigation(app.Settings(qpus=(qpu,), qubits=qubits)).work(run)  # type: ignore[arg-type]
+            mine = app.ErrorMitigation(app.Settings(qpus=(qpu,), qubits=qubits))
+            mine.check([pilot.description])
+            mine.work(run)  # type: ignore[arg-type]
 
 
 def test_the_plot_is_made_from_the_report_alone() -> None:

@@ -13,10 +13,24 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 from pilot_miniapps.dispatch import Dispatch, Settings
-from pilot_miniapps.frame import Bar, Figure, MiniApp, Oracle, Outcome, Run, folder, metrics, needs, report, scaling
+from pilot_miniapps.frame import (
+    Bar,
+    Figure,
+    MiniApp,
+    Oracle,
+    Outcome,
+    Run,
+    execution,
+    folder,
+    metrics,
+    needs,
+    report,
+    scaling,
+)
 from pilot_miniapps.frame.figures import is_time, judged
 
-from pilot import DescriptionError, PilotDescription, TaskState
+from pilot import DescriptionError, NoPilotError, PilotDescription, PilotError, TaskState
+from pilot.cli.main import main
 from pilot.interfaces.miniapps import RunRequest
 
 PILOT = PilotDescription(engine="process", cores_per_node=2, name="p")
@@ -334,6 +348,70 @@ def test_rows_of_a_table_may_have_different_columns(tmp_path: Path, capsys: pyte
     report.show({**written, "oracle": oracle}, tmp_path)
     head, first, second = [line for line in capsys.readouterr().out.splitlines() if "┃" in line or "│" in line][:3]
     assert head.index("width") < first.index("1") < head.index("gain") < second.index("2")
+
+
+@pytest.mark.parametrize("error", [DescriptionError("qubits: 9 is too many"), NoPilotError("p is done")])
+def test_what_the_work_finds_wrong_is_a_failure_that_other_settings_or_a_resumed_run_mend(
+    error: PilotError,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def execute(app: Any, path: Path, *rest: Any, **more: Any) -> None:
+        (path / "pilots.json").write_text("[]")
+        raise error
+
+    monkeypatch.setattr(execution, "execute", execute)
+    assert main(["run", "dispatch", "--pilot", "process:1", "--output", str(tmp_path / "run")]) == 1
+    said = capsys.readouterr().err
+    assert f"pilot: {error}\n" in said
+    assert ("to continue: pilot run dispatch" in said) is isinstance(error, NoPilotError)
+    assert ("with other settings begin a run in another folder" in said) is isinstance(error, DescriptionError)
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("dispatch --output FILE", "FILE is a file; give a folder"),
+        ("dispatch --output FILE/run", "FILE/run: no files can be written to FILE"),
+        ("dispatch --output OLD", "OLD has a run already (report.json)"),
+        ("dispatch --output NEW --resume", "NEW holds no run to continue"),
+        (
+            "dispatch --pilot srun://process:1",
+            "'srun://' is not valid; expected srun:// inside a Slurm allocation only",
+        ),
+        ("variational --pilot process:2", "qpu: no pilot has 'fake:manila"),
+        ("error-mitigation --pilot process:2", "qpus: fake:manila: no pilot has it"),
+        ("circuit-execution --devices fake:manila --pilot process:1", "no pilot has the QPU 'fake:manila'"),
+        ("state-vector --ranks 4 --pilot process:2", "ranks: 4 are wanted, and the largest pilot has 2 cores"),
+        ("qml-compression --slots 8", "slots: 8 are wanted, and the pilots have 2"),
+        ("qml-classifier --platform gpu --pilot process:2", "platform: gpu, and no pilot has GPUs"),
+        ("qos-pipeline --trace NEW", "trace: NEW cannot be read: No such file or directory"),
+        ("qos-scheduler --trace SHORT", "trace: it lasts 2 hours; expected more than 24"),
+        ("qos-estimator --study drift --calibrations NEW", "NEW cannot be read: No such file or directory"),
+    ],
+)
+def test_a_plan_refuses_what_a_run_would_refuse(
+    words: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").touch()
+    (tmp_path / "OLD").mkdir()
+    (tmp_path / "OLD/report.json").touch()
+    (tmp_path / "SHORT").write_text("q,2023-11-16T13:00:00,5,1\nq,2023-11-16T15:00:00,0,1\n")
+    assert main(["run", *words.split(), "--plan"]) == 2
+    assert expected in capsys.readouterr().err.replace(f"{tmp_path}/", "")
+    assert {one.name for one in tmp_path.iterdir()} == {"FILE", "OLD", "SHORT"}
+
+
+def test_a_series_that_has_not_begun_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "run" / "strong-1" / "session").mkdir(parents=True)
+    (tmp_path / "run" / "run.json").touch()
+    assert folder.abandoned(tmp_path / "run") and not (tmp_path / "run").exists()
+    (tmp_path / "run" / "strong-1" / "session").mkdir(parents=True)
+    (tmp_path / "run" / "strong-1" / "pilots.json").touch()
+    assert not folder.abandoned(tmp_path / "run")
 
 
 def test_a_miniapp_without_pilots_wants_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,4 +93,6 @@ def test_a_folder_without_a_report_is_refused(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", run(tmp_path / "a"), "--json", str(tmp_path / "no" / "c.json")]) == 1
-    assert "No such file" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "c.json cannot be written: No such file or directory" in shown.err
+    assert "figures" in shown.out

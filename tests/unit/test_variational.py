@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -143,9 +142,8 @@ def test_wrong_settings_are_named(given: dict[str, object], message: str) -> Non
 
 def test_a_qpu_that_no_pilot_has_is_refused() -> None:
     pilot = PilotDescription(engine="process", cores_per_node=1, qpus=["fake:manila"])
-    run = SimpleNamespace(pilots=[SimpleNamespace(description=pilot)])
     with pytest.raises(DescriptionError, match=r"qpu: no pilot has 'fake:kolkata' \(they have fake:manila\)"):
-        app.Variational(app.Settings(qpu="fake:kolkata")).work(run)  # type: ignore[arg-type]
+        app.Variational(app.Settings(qpu="fake:kolkata")).check([pilot])
 
 
 def test_the_plot_is_made_from_the_report_alone() -> None:

@@ -108,10 +108,13 @@ class CircuitExecution(MiniApp):
             settings, circuits=settings.circuits * times, qpu_circuits=settings.qpu_circuits * times
         )
 
+    def check(self, pilots: Sequence[PilotDescription]) -> None:
+        """The pilots have the devices."""
+        check_pilots(self.settings.where(), pilots)
+
     def work(self, run: Run) -> Outcome:
         """Measure cell by cell; the oracle's values are computed last."""
         settings = self.settings
-        check_pilots(settings.where(), [pilot.description for pilot in run.pilots])
         for pilot in run.pilots:
             pilot.wait()
         measurements = []

@@ -150,16 +150,24 @@ class ErrorMitigation(MiniApp):
         }
         return Outcome(oracle=_verdict(every), rows=rows, details=details)
 
+    def check(self, pilots: Sequence[PilotDescription]) -> None:
+        """The pilots have the QPUs."""
+        known = {qpu for pilot in pilots for qpu in pilot.qpus}
+        for qpu in self.settings.qpus:
+            if qpu not in known:
+                there = ", ".join(sorted(known)) or "none"
+                raise DescriptionError(
+                    f"qpus: {qpu}: no pilot has it (they have {there}): name pilots with qpus = [{qpu!r}]",
+                    field="qpus",
+                    given=qpu,
+                )
+
     def _check_pilots(self, run: Run) -> None:
-        known = {qpu for pilot in run.pilots for qpu in pilot.description.qpus}
         for pilot in run.pilots:
             pilot.wait()
         for qpu in self.settings.qpus:
             info = run.manager.qpus.get(qpu)
-            if qpu not in known:
-                there = ", ".join(sorted(known)) or "none"
-                reason = f"no pilot has it (they have {there}): name pilots with qpus = [{qpu!r}]"
-            elif info is not None and info.problem:
+            if info is not None and info.problem:
                 reason = info.problem
             elif info is not None and info.qubits < self.settings.qubits:
                 reason = f"it has {info.qubits} qubits, fewer than the circuits' {self.settings.qubits}: lower qubits"

@@ -10,10 +10,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from pilot import DescriptionError, PilotDescription, PluginError
+from pilot import DescriptionError, NoPilotError, PilotDescription, PilotError, PluginError
 from pilot.interfaces.miniapps import RunRequest
 from pilot_miniapps.frame import execution, needs, report, scaling
-from pilot_miniapps.frame.folder import abandoned, beginning, opened
+from pilot_miniapps.frame.folder import abandoned, beginning, check, opened
 from pilot_miniapps.frame.host import versions
 from pilot_miniapps.frame.progress import say
 
@@ -31,9 +31,11 @@ def run(app: MiniApp, request: RunRequest) -> int:
         _show_plan(app, request, pilots)
     for one, its in apps:
         needs.check_memory(one, its)
-    if request.plan:
-        return 0
+        one.check(its)
     begun = beginning(request, app.settings, pilots, versions(app.packages))
+    if request.plan:
+        check(request.output, begun, resume=request.resume)
+        return 0
     with opened(request.output, begun, resume=request.resume):
         written = _finished(app, request)
         if written is None:
@@ -51,10 +53,16 @@ def _run(app: MiniApp, request: RunRequest, pilots: Sequence[PilotDescription]) 
             return scaling.scale(app, request, pilots)
         return execution.execute(app, request.output, pilots, resume=request.resume, name=request.name)
     except BaseException as error:
-        if isinstance(error, DescriptionError | PluginError) and not request.resume and abandoned(request.output):
+        if not isinstance(error, DescriptionError | NoPilotError | PluginError):
+            say(f"what is done is kept; to continue: {_to_resume(request)}")
             raise
-        say(f"what is done is kept; to continue: {_to_resume(request)}")
-        raise
+        if not request.resume and abandoned(request.output):
+            raise
+        if isinstance(error, DescriptionError):  # the same settings would end in the same way
+            say(f"what is done is kept in {request.output}; with other settings begin a run in another folder")
+        else:
+            say(f"what is done is kept; to continue: {_to_resume(request)}")
+        raise PilotError(str(error)) from error  # something was started: that is no wrong input
 
 
 def _finished(app: MiniApp, request: RunRequest) -> dict[str, Any] | None:

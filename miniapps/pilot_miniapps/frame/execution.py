@@ -55,11 +55,13 @@ def execute(
         The report, as it is in the file.
 
     Raises:
+        DescriptionError: the settings do not fit the pilots.
         SessionError: the folder holds a session, and it is not to be resumed.
         PilotFailed: a pilot does not start.
         PluginError: the mini-app's work returns no `Outcome`.
     """
     wanted = named(pilots)
+    app.check(wanted)
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
     manager, attached = _open(folder / "session", resume)

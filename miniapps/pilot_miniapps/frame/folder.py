@@ -75,6 +75,19 @@ def described(pilot: PilotDescription) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if key in always or value != _DEFAULTS[key]}
 
 
+def check(path: Path, begun: Beginning, *, resume: bool) -> None:
+    """Raise DescriptionError where `opened` would, but for another process that uses the folder. Makes nothing."""
+    _check_kind(path, resume)
+    if path.exists():
+        if resume:
+            _check_same(path, begun)
+        else:
+            _check_new(path)
+    there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise DescriptionError(f"--output: {path}: no files can be written to {there}", given=str(path))
+
+
 @contextlib.contextmanager
 def opened(path: Path, begun: Beginning, *, resume: bool) -> Iterator[None]:
     """Use the folder of a run in the block.
@@ -84,10 +97,7 @@ def opened(path: Path, begun: Beginning, *, resume: bool) -> Iterator[None]:
             else; another process uses it.
         OSError: it cannot be made or written.
     """
-    if resume and not (path / "run.json").exists():
-        raise DescriptionError(f"--resume: {path} holds no run to continue; leave out --resume to begin one")
-    if path.exists() and not path.is_dir():
-        raise DescriptionError(f"--output: {path} is a file; give a folder", given=str(path))
+    _check_kind(path, resume)
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("a+", encoding="utf-8") as lock:
         _take(lock, path)
@@ -101,10 +111,18 @@ def opened(path: Path, begun: Beginning, *, resume: bool) -> Iterator[None]:
 
 def abandoned(path: Path) -> bool:
     """Remove what was begun with, where no pilot has been warm yet: there is nothing to continue. False: it was."""
-    if not {one.name for one in path.iterdir()} <= {"run.json", "session", ".lock"}:
+    more = [one for one in path.iterdir() if one.name not in ("run.json", "session", ".lock")]
+    if any(not one.is_dir() or [two.name for two in one.iterdir()] != ["session"] for one in more):  # runs of a series
         return False
     shutil.rmtree(path)
     return True
+
+
+def _check_kind(path: Path, resume: bool) -> None:
+    if resume and not (path / "run.json").exists():
+        raise DescriptionError(f"--resume: {path} holds no run to continue; leave out --resume to begin one")
+    if path.exists() and not path.is_dir():
+        raise DescriptionError(f"--output: {path} is a file; give a folder", given=str(path))
 
 
 def _take(lock: Any, path: Path) -> None:

@@ -54,6 +54,13 @@ class MiniApp(ABC):
         """Bytes that this host must have for the settings, for all slots together; 0: next to nothing."""
         return 0
 
+    def check(self, pilots: Sequence[PilotDescription]) -> None:
+        """Raise DescriptionError where the settings do not fit these pilots, or name files that cannot be read.
+
+        Called before anything starts, also with ``--plan``; with ``--scaling`` for each run of the series.
+        """
+        return
+
     def plan(self) -> Mapping[str, Any]:
         """What ``--plan`` shows: what would run, from the settings alone: tasks, sizes, predicted times."""
         return {}

@@ -77,7 +77,8 @@ def failures(report: Mapping[str, Any]) -> list[str]:
     for key, figure in report["figures"].items():
         if figure.get("met") is False:
             bar = figure.get("scaled_bar") or figure["bar"]
-            found.append(f"{key} is {figure['value']:.4g} {figure['unit']}; its bar is {bar}")
+            value = f"{figure['value']:.4g} {figure['unit']}".rstrip()
+            found.append(f"{key} is {value}; its bar is {bar}")
     return found
 
 

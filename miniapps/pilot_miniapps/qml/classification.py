@@ -108,14 +108,16 @@ class Classification(MiniApp):
 
         return warm_up
 
-    def work(self, run: Run) -> Outcome:
-        settings = self.settings
-        if settings.platform == "gpu" and not any(pilot.description.gpus_per_node for pilot in run.pilots):
+    def check(self, pilots: Sequence[PilotDescription]) -> None:
+        if self.settings.platform == "gpu" and not any(one.gpus_per_node for one in pilots):
             raise DescriptionError(
                 "platform: gpu, and no pilot has GPUs; choose cpu, or give a pilot with gpus_per_node",
                 field="platform",
                 given="gpu",
             )
+
+    def work(self, run: Run) -> Outcome:
+        settings = self.settings
         sets = self._data()
         with run.part("steps and training"):
             training = {name: self._train(run, name, *sets[name]) for name in dict.fromkeys(settings.data)}

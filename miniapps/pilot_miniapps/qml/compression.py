@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 
-from pilot import DescriptionError, Task, TaskDescription
+from pilot import DescriptionError, PilotDescription, Task, TaskDescription
 from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
 
 if TYPE_CHECKING:
@@ -104,15 +104,18 @@ class Compression(MiniApp):
         count, data = self.settings.images, self.settings.data
         return patches(count) if data is None else from_folder(data, count)
 
+    def check(self, pilots: Sequence[PilotDescription]) -> None:
+        wanted, there = max(self.settings.slots, default=1), sum(one.cores * one.number_of_nodes for one in pilots)
+        if wanted > there:
+            raise DescriptionError(
+                f"slots: {wanted} are wanted, and the pilots have {there}; give larger pilots, or fewer slots",
+                field="slots",
+                given=wanted,
+            )
+
     def work(self, run: Run) -> Outcome:
         settings = self.settings
         counts = settings.slots or (run.slots,)
-        if max(counts) > run.slots:
-            raise DescriptionError(
-                f"slots: {max(counts)} are wanted, and the pilots have {run.slots}; give larger pilots, or fewer slots",
-                field="slots",
-                given=max(counts),
-            )
         passes: dict[int, list[_Pass]] = {count: [] for count in sorted(set(counts))}
         for number in range(settings.repeat):
             for count in list(passes)[:: -1 if number % 2 else 1]:  # forth and back: a drift hits all of them

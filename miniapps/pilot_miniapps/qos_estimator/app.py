@@ -64,6 +64,13 @@ class QosEstimator(MiniApp):
             *(f"fake:{one}" for one in (*self.settings.snapshots, *self.settings.ladder_snapshots)),
         ]
 
+    def check(self, pilots: Sequence[PilotDescription]) -> None:
+        """The calibrations can be read."""
+        from pilot.qos.calibrations import read_calibrations
+
+        if "drift" in self.settings.study:
+            read_calibrations(self.settings.calibrations, "drifting")
+
     def plan(self) -> Mapping[str, Any]:
         """Studies, and circuits of each."""
         return {"studies": list(self.settings.study), "devices": list(self.settings.snapshots)}

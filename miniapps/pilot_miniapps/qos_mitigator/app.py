@@ -101,6 +101,8 @@ class QosMitigator(MiniApp):
                     details[name] = study(run)
         equal = [one.equal for one in details.get("freezing", ())]
         text = "energies of problems with all spins frozen beside those of all states"
+        if not equal:
+            text = "nothing was compared: only the study freezing has independent values"
         oracle = Oracle(passed=all(equal), deviation=float(equal.count(False)), unit="problems", text=text)
         return Outcome(oracle=oracle, rows=report.rows(details), note=NOTE, details=details | self._details)
 

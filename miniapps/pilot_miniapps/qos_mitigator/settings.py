@@ -50,7 +50,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     compilations: Annotated[int, msgspec.Meta(ge=1, le=100, description="of static; the best of them is taken")] = 5
     errors: Annotated[
         int,
-        msgspec.Meta(ge=0, description="0: devices have the errors that they report; else others, drawn by this seed"),
+        msgspec.Meta(
+            ge=0,
+            description="of choice, fidelity and harm; 0: devices have the errors that they report; else others, drawn "
+            "by this seed",
+        ),
     ] = 0
 
     def __post_init__(self) -> None:

@@ -54,6 +54,13 @@ class QosPipeline(MiniApp):
     def plan(self) -> Mapping[str, Any]:
         return {"trace": self.settings.trace or "the excerpt of the package", "policies": list(self._policies())}
 
+    def check(self, pilots: Sequence[PilotDescription]) -> None:
+        """The trace can be read, and is long enough."""
+        from pilot.qos.simulation import scenarios, traces
+
+        if self.settings.trace is not None:
+            scenarios.check_length(traces.read(self.settings.trace))
+
     def work(self, run: Run) -> Outcome:
         from pilot_miniapps.qos_pipeline.play import EXCERPT, Wanted, best_fidelities, play
 

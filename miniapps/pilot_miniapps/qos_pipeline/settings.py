@@ -16,7 +16,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="queues of QPUs: CSV with qpu,time_utc,pending_jobs,active (default: 30 hours of three QPUs)"
         ),
     ] = None
-    interval: Annotated[float, msgspec.Meta(gt=0, description="seconds between two bursts of circuits")] = 300.0
+    interval: Annotated[float, msgspec.Meta(ge=1, description="seconds between two bursts of circuits")] = 300.0
     burst: Annotated[int, msgspec.Meta(ge=1, le=100, description="circuits that are submitted at a time")] = 4
     widths: Annotated[
         tuple[Annotated[int, msgspec.Meta(ge=3, le=12)], ...],

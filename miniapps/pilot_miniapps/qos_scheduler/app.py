@@ -81,6 +81,13 @@ class QosScheduler(MiniApp):
             "seeds": self.settings.seeds,
         }
 
+    def check(self, pilots: Sequence[PilotDescription]) -> None:
+        """The trace can be read, and is long enough."""
+        from pilot.qos.simulation import scenarios, traces
+
+        if self.settings.trace is not None:
+            scenarios.check_length(traces.read(self.settings.trace))
+
     def work(self, run: Run) -> Outcome:
         rows: list[Mapping[str, Any]] = []
         checks: list[tuple[str, bool]] = []

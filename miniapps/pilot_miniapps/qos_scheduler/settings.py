@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.Meta(description="success: the probability that nothing goes wrong; fidelity: that of the outcomes"),
     ] = "success"
     batch: Annotated[int, msgspec.Meta(ge=2, le=10_000, description="circuits of the front study")] = 100
-    interval: Annotated[float, msgspec.Meta(gt=0, description="seconds between two jobs in a trace")] = 30.0
+    interval: Annotated[float, msgspec.Meta(ge=1, description="seconds between two jobs in a trace")] = 30.0
 
     def __post_init__(self) -> None:
         if self.trace is None and not {"load", "front"}.intersection(self.study):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import msgspec
 import numpy as np
 
-from pilot import DescriptionError, TaskDescription
+from pilot import DescriptionError, PilotDescription, TaskDescription
 from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
 from pilot_miniapps.state_vector import drawing, memory
 from pilot_miniapps.state_vector.devices import (
@@ -150,6 +150,15 @@ class StateVector(MiniApp):
 
     def pilots(self) -> Sequence[str]:
         return (f"process:{self.settings.ranks}",)
+
+    def check(self, pilots: Sequence[PilotDescription]) -> None:
+        most, wanted = max(one.cores * one.number_of_nodes for one in pilots), self.settings.ranks
+        if wanted > most:
+            raise DescriptionError(
+                f"ranks: {wanted} are wanted, and the largest pilot has {most} cores; give a larger one or fewer ranks",
+                field="ranks",
+                given=wanted,
+            )
 
     def memory(self) -> int:
         settings = self.settings

@@ -130,7 +130,6 @@ class Variational(MiniApp):
         """Hamiltonians, the exact loops side by side, one loop on the QPU, then all of them."""
         from pilot_miniapps.variational.loops import run_all
 
-        self._check_pilots(run)
         with run.part("Hamiltonians"):
             exact, noisy = self._loops(run)
         with run.part("exact loops"):
@@ -159,8 +158,9 @@ class Variational(MiniApp):
 
     # ---- what runs ------------------------------------------------------------------------------------------------
 
-    def _check_pilots(self, run: Run) -> None:
-        known = {qpu for pilot in run.pilots for qpu in pilot.description.qpus}
+    def check(self, pilots: Sequence[PilotDescription]) -> None:
+        """One of the pilots has the QPU."""
+        known = {qpu for pilot in pilots for qpu in pilot.qpus}
         if self.settings.qpu not in known:
             raise DescriptionError(
                 f"qpu: no pilot has {self.settings.qpu!r} (they have {', '.join(sorted(known)) or 'none'}): name "

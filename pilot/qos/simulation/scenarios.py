@@ -238,7 +238,11 @@ def on_trace(
         seed: of the kinds of the jobs.
         bundling: which tasks of a batch run at the same time; None: none do.
         burst: jobs that come at a time.
+
+    Raises:
+        DescriptionError: the traces last no longer than 24 hours.
     """
+    check_length(recorded)
     simulator = Simulator(qpu_policy=policy)
 
     def seen(site: traces.TracedQPU, pending: int, active: bool) -> None:
@@ -253,6 +257,16 @@ def on_trace(
     ones = np.ones(len(names))
     kinds = kinds or [circuits("circuit", names, ones, TRACE_SECONDS * ones)]
     return simulator.run(every(kinds, interval, end - TRACE_REST, seed, burst=burst), until=end)
+
+
+def check_length(recorded: dict[str, traces.QueueTrace]) -> None:
+    """Raise DescriptionError where a trace is so short that no job would be submitted."""
+    if (end := end_of(recorded)) <= TRACE_REST:
+        raise DescriptionError(
+            f"trace: it lasts {end / 3600:.3g} hours; expected more than {TRACE_REST / 3600:g}: in the last ones no "
+            "job is submitted, so that those before can end",
+            field="trace",
+        )
 
 
 def end_of(recorded: dict[str, traces.QueueTrace]) -> float:
