@@ -1,7 +1,7 @@
 """Circuits with a noise model of the user's own, on a worker's cores: as many as can be in one run of Aer.
 
-Aer takes tens of milliseconds for a noise model in each run, for any circuits. Those on few qubits share a run
-that gives exact probabilities, from which each is sampled with its own seed; others share one where they have no seed.
+Aer takes milliseconds for each error that circuits meet, in each run. Circuits on few qubits share a run that
+gives exact probabilities, from which each is sampled with its own seed; others share one where they have no seed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
 from pilot.descriptions import TaskDescription
@@ -23,6 +22,7 @@ from pilot.quantum.aer import drawn
 from pilot.quantum.aer_simulators import AUTOMATIC, gate_names, pass_manager
 from pilot.quantum.blocks import without_boxes
 from pilot.quantum.execution import Execution
+from pilot.quantum.noise_errors import ReducedSimulators
 from pilot.quantum.noisy_probabilities import NoisyProbabilities
 from pilot.quantum.outcomes import Outcomes
 
@@ -137,8 +137,9 @@ class NoisySimulation(Execution, JointFunction):
         Raises:
             QPUError: with Aer's error text.
         """
-        simulator = _simulator(self.model)
-        result = simulator.run([one.known for one in work], shots=self.shots, seed_simulator=work[0].seed).result()
+        circuits = [one.known for one in work]
+        simulator = _simulators(self.model).of(circuits)
+        result = simulator.run(circuits, shots=self.shots, seed_simulator=work[0].seed).result()
         if not result.success:
             failed = next((one.status for one in result.results if not one.success), result.status)
             raise QPUError(f"Aer with a noise model: {failed}")
@@ -166,9 +167,9 @@ def _known(circuit: QuantumCircuit) -> QuantumCircuit:
 
 
 @lru_cache(maxsize=4)
-def _simulator(model: bytes) -> AerSimulator:
+def _simulators(model: bytes) -> ReducedSimulators:
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
-    return AerSimulator(noise_model=pickle.loads(model), max_parallel_threads=threads)
+    return ReducedSimulators(pickle.loads(model), max_parallel_threads=threads)
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,6 @@
 """Exact probabilities of the outcomes of circuits with a noise model, of many circuits in one run of Aer.
 
-A run of Aer has one seed, and takes tens of milliseconds to take a noise model. With the probabilities, which need
+A run of Aer has one seed, and takes milliseconds for each error of the noise model. With the probabilities, which need
 no seed, circuits share a run and are sampled each with its own. Readout errors are put in here: Aer's probabilities are
 those of the state.
 """
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit.circuit import Measure
-from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveProbabilities
 
 from pilot.errors import QPUError
 from pilot.quantum import costs
 from pilot.quantum.deferral import WITHOUT_EFFECT
+from pilot.quantum.noise_errors import ReducedSimulators
 from pilot.quantum.programs.definitions import append
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class NoisyProbabilities:
 
     def __init__(self, model: NoiseModel) -> None:
         """Make it. Runs are on one thread, so that results do not depend on what else is in them."""
-        self._simulator = AerSimulator(method="density_matrix", noise_model=model, max_parallel_threads=1)
+        self._simulators = ReducedSimulators(model, method="density_matrix", max_parallel_threads=1)
         #: `(2, 2)` each, the probability of reading `i` in state `j`, by qubit; of all others under None.
         self._confusions: dict[int | None, NDArray[np.float64]] = {}
         self._suits = self._read(model.to_dict()["errors"])
@@ -64,7 +64,8 @@ class NoisyProbabilities:
             QPUError: with Aer's error text.
         """
         places = [_finally_measured(circuit) or {} for circuit in circuits]
-        result = self._simulator.run(list(map(_with_probabilities, circuits, places)), shots=1).result()
+        saving = list(map(_with_probabilities, circuits, places))
+        result = self._simulators.of(saving).run(saving, shots=1).result()
         if not result.success:
             failed = next((one.status for one in result.results if not one.success), result.status)
             raise QPUError(f"Aer with a noise model: {failed}")

@@ -10,6 +10,7 @@ from here import OFFER, Here
 from primitive_cases import ansatz
 from qiskit import ClassicalRegister, QuantumCircuit, transpile
 from qiskit.circuit import Clbit, Qubit
+from qiskit.circuit.library import XGate
 from qiskit.quantum_info import DensityMatrix, SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError, depolarizing_error
@@ -20,6 +21,7 @@ from pilot.errors import DescriptionError, QPUError
 from pilot.quantum import cutting
 from pilot.quantum.faces import PilotBackend, PilotEstimator, PilotSampler
 from pilot.quantum.noise import PackedNoiseModel
+from pilot.quantum.noise_errors import ReducedSimulators
 from pilot.quantum.tasks import prepare
 
 SHOTS = 4000
@@ -351,3 +353,25 @@ def test_many_qubits_are_sampled_by_aer(model: NoiseModel, runs: list[int]) -> N
     idle.measure(29, 0)
     assert together(model, [idle, idle], [1, 2], shots=20) == [{"1": 20}] * 2
     assert runs == [1, 2]
+
+
+def test_a_run_has_the_errors_that_its_circuits_meet_and_no_others() -> None:
+    model = NoiseModel.from_backend(FakeManilaV2())
+    model.add_all_qubit_quantum_error(depolarizing_error(0.1, 1), "marked")
+    model.add_all_qubit_quantum_error(depolarizing_error(0.1, 1), "y")
+    circuit = QuantumCircuit(3, 1)
+    circuit.sx(0)
+    circuit.append(XGate(label="marked"), [1])
+    circuit.delay(2000, 1, unit="dt")
+    circuit.measure(0, 0)
+    with circuit.if_test((0, 1)):
+        circuit.cx(1, 2)
+    whole = AerSimulator(noise_model=model, max_parallel_threads=1)
+    reduced = ReducedSimulators(model, max_parallel_threads=1).of([circuit])
+    met = [error["operations"] for error in reduced.options.noise_model.to_dict()["errors"]]
+    assert sorted(met) == [["cx"], ["marked"], ["measure"], ["sx"], ["x"]]
+    circuit.measure_all()
+    counts, expected = (one.run(circuit, shots=500, seed_simulator=1).result().get_counts() for one in (reduced, whole))
+    assert counts != expected  # measurements of other qubits have errors, too
+    reduced = ReducedSimulators(model, max_parallel_threads=1).of([circuit])
+    assert reduced.run(circuit, shots=500, seed_simulator=1).result().get_counts() == expected
