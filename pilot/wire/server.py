@@ -61,7 +61,7 @@ class Server:
         """
         if self._far is not None:
             return self._far.listen(address)
-        from pilot.wire.channel import FarServer  # ZeroMQ: 6 MiB that who has no peers elsewhere does without
+        from pilot.wire.channel import FarServer  # only here: ZeroMQ takes 6 MiB
 
         far = FarServer(self._keys, self._ports, self._most)
         try:
