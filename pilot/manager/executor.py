@@ -81,14 +81,14 @@ class PilotExecutor(Executor):
         return max(1, self.cores())
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
-        """One task: ``fn(*args, **kwargs)``.
+        """One task: ``fn(*args, **kwargs)``, as with every executor: a ``key`` is the function's, not the task's.
 
         Raises:
             RuntimeError: the executor was shut down.
         """
         if self._down:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        if self._options:
+        if self._options or "key" in kwargs:  # which submit_task would take for the task's
             wanted = TaskDescription(function=fn, args=args, kwargs=kwargs, **self._options)
             task = self._manager.submit_task(wanted)
         else:

@@ -7,7 +7,6 @@ import io
 import logging
 import pickle
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from pickle import _Unpickler as Unpickler  # in Python: only its opcodes can be read another way
 from types import FunctionType
 from typing import Any, ClassVar
@@ -21,8 +20,11 @@ _Bytes = bytes | bytearray | memoryview
 #: the arguments of `types.CodeType` (file, first line, table of lines).
 _PLACES = ("__file__", "__path__", "__firstlineno__")
 _PLACES_OF_CODE = (10, 13, 14)
-#: Bytes of a function's or a class's pickle whose digest is kept.
-KEPT_BYTES = 1 << 16
+_PLAIN = frozenset((type(None), bool, int, float, str))
+_UNORDERED = (set, frozenset)
+#: The digests of functions and classes that are kept, at most; and those, by digests of their whole pickles.
+MOST_KEPT = 1000
+_kept: dict[bytes, bytes] = {}
 #: How a pickle of protocol 5 begins.
 _PICKLE = pickle.PROTO + b"\5"
 
@@ -38,20 +40,20 @@ def digest_of_value(value: Any) -> bytes:
     if kind is dict:
         pairs = (digest_of_value(key) + digest_of_value(one) for key, one in value.items())
         return _digest(kind.__name__, sorted(pairs))
-    if kind in (type(None), bool, int, float, str):
-        return _digest(kind.__name__, [repr(value).encode(errors="surrogatepass")])
+    if kind in _PLAIN:
+        return _digest(kind.__name__, [_encoded(repr(value))])
     data, *buffers = payload.pieces(value, _Comparing)
     return _digest(kind.__name__, [_digest_of_pickle(bytes(data)), *buffers])
 
 
 def digest_of_code(data: bytes) -> bytes:
-    """The digest of the pickle of a function or a class, which many tasks have: that of a small one is kept."""
-    return _kept_digest(data) if len(data) <= KEPT_BYTES else _digest_of_pickle(data)
-
-
-@lru_cache(maxsize=256)
-def _kept_digest(data: bytes) -> bytes:
-    return _digest_of_pickle(data)
+    """The digest of the pickle of a function or a class, which many tasks have: it is kept."""
+    key = _digest("code", [data])
+    if (digest := _kept.get(key)) is None:
+        if len(_kept) >= MOST_KEPT:
+            _kept.clear()
+        digest = _kept[key] = _digest_of_pickle(data)
+    return digest
 
 
 def _digest_of_pickle(data: bytes) -> bytes:
@@ -79,15 +81,22 @@ def _digest_of_parts(value: Any, known: dict[int, bytes]) -> bytes:
     if kind is bytes and value[:2] == _PICKLE:  # of a function that another one calls
         return _digest_of_pickle(value)
     if kind not in (list, tuple, dict, set, frozenset, _Made):
-        return _digest(kind.__name__, [value if kind in (bytes, bytearray) else repr(value).encode("utf-8", "replace")])
+        return _digest(kind.__name__, [value if kind in (bytes, bytearray) else _encoded(repr(value))])
+    if kind in (list, tuple, set, frozenset) and _PLAIN.issuperset(map(type, value)):  # much quicker for a long one
+        texts = [repr(one) for one in value]
+        return _digest(f"plain {kind.__name__}", [_encoded(repr(sorted(texts) if kind in _UNORDERED else texts))])
     if (digest := known.get(id(value))) is None:
         known[id(value)] = b"a part of itself"
         parts = value.parts if kind is _Made else value
         if kind is dict:
             parts = [one for key, part in value.items() if key not in _PLACES for one in (key, part)]
         digests = [_digest_of_parts(one, known) for one in parts]
-        digest = known[id(value)] = _digest(kind.__name__, sorted(digests) if kind in (set, frozenset) else digests)
+        digest = known[id(value)] = _digest(kind.__name__, sorted(digests) if kind in _UNORDERED else digests)
     return digest
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
 
 
 class _Made:

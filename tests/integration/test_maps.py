@@ -314,3 +314,9 @@ def test_an_executor_maps_in_chunks_with_its_options(home: PilotManager) -> None
 def test_arguments_of_other_executors_are_refused_with_what_to_do(home: PilotManager, option: str) -> None:
     with pytest.raises(DescriptionError, match=f"PilotExecutor.{option}: 4 is not valid; expected nothing: "):
         PilotExecutor(home, **{option: 4})
+
+
+def test_a_key_that_an_executor_is_given_is_the_functions(home: PilotManager) -> None:
+    executor = PilotExecutor(home)
+    assert executor.submit(dict, key="value").result(60.0) == {"key": "value"}
+    assert executor.submit(sorted, [3, -1, 2], key=abs).result(60.0) == [-1, 2, 3]
