@@ -75,7 +75,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="list the mini-apps, and what they do")
     parser.add_argument("name", nargs="?", metavar="NAME", help="the mini-app; without one, this help is shown")
     parser.add_argument(
-        "flags", nargs=argparse.REMAINDER, metavar="--flag VALUE", help="its settings: `pilot run NAME --help`"
+        "flags",
+        nargs=argparse.REMAINDER,
+        type=str,
+        metavar="--flag VALUE",
+        help="its settings: `pilot run NAME --help`",
     )
     parser.epilog = f"mini-apps: {', '.join(registry.names(MINIAPPS))}"
     parser.set_defaults(call=lambda options: _call(parser, options))

@@ -167,6 +167,33 @@ def test_the_flags_of_a_run_make_a_request(tmp_path, capsys):
     assert "runs/sample-2" in asked(capsys)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["simulate", "--swf", ""],
+        ["simulate", "--json", ""],
+        ["doctor", "--session="],
+        ["sessions", "show", "lab", "--plot", ""],
+        ["submit", "", "--shots", "1"],
+        ["token", "new", "--user", ""],
+        ["qpus", "fake:manila", "--estimate", ""],
+        ["run", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_value_is_refused(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    assert "'' is not valid; expected a text that is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["--shots 5", "--optimization-level 1", "--prices prices.toml"])
+def test_what_goes_with_an_estimate_needs_one(words, capsys):
+    assert cli.main(["qpus", "fake:manila", *words.split()]) == 2
+    assert f"pilot: qpus: {words}: it needs --estimate FILE" in capsys.readouterr().err
+
+
 WRONG = {
     "no name": (["--output", ""], "--output: '' is not valid; expected a text that is not empty"),
     "preset": (

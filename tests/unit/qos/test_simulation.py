@@ -254,8 +254,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["--drift", "1e-9"], "--drift: 1e-09 is not valid; expected a number, at least 1 and"),
         (["--trace", "f", "--interval", "1e-9"], "--interval: 1e-09 is not valid; expected a number, at least 1 and"),
         (["--qpus", "1000000", "--kinds", "11"], "qpus: 1000000 given, with 11 kinds of circuits; expected at most"),
-        (["--swf", ""], "--swf: '' is not valid; expected a text that is not empty"),
-        (["--policy", ""], "there is no policy ''; known: balanced"),
         (["--json", "/"], "--json /: no file can be written there"),
         (["--plots", "/dev/null/plots"], "--plots /dev/null/plots: no files can be written there"),
         (["--swf", "f", "--outages", "5,5"], "outages: (5.0, 5.0) given, which is for circuits that are made up"),
