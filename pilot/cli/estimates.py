@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Shots that are estimated for by default.
 SHOTS = 4000
+#: The compiler's optimization level, where it is not given.
+LEVEL = 2
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -32,11 +34,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shots", type=int, default=SHOTS, help=f"shots to estimate for (default: {SHOTS})")
     parser.add_argument(
-        "--optimization-level", type=int, default=2, choices=range(4), help="of the compiler (default: 2)"
+        "--optimization-level", type=int, default=LEVEL, choices=range(4), help=f"of the compiler (default: {LEVEL})"
     )
     parser.add_argument(
         "--prices", metavar="FILE", help="TOML file with the prices of the QPUs (default: $QUANTUM_PILOT_PRICES)"
     )
+
+
+def is_wanted(options: argparse.Namespace) -> bool:
+    """True with ``--estimate``; raises DescriptionError where a flag is given that goes with it alone."""
+    usual = {"shots": SHOTS, "optimization_level": LEVEL, "prices": None}
+    for name, value in usual.items() if options.estimate is None else ():
+        if (given := getattr(options, name)) != value:
+            flag = f"--{name.replace('_', '-')}"
+            raise DescriptionError(f"qpus: {flag} {given}: it needs --estimate FILE", field=name, given=given)
+    return options.estimate is not None
 
 
 def show(options: argparse.Namespace) -> int:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from pilot.cli import streams
 from pilot.cli.interruption import Interrupted, taken
+from pilot.cli.parsers import Parser
 from pilot.errors import DescriptionError, NoPilotError, PilotError, PluginError
 
 if TYPE_CHECKING:
@@ -101,14 +102,15 @@ def _parser(interruption: Interruption) -> argparse.ArgumentParser:
     # Here, since they take most of a second: a Ctrl-C meanwhile is one line.
     from pilot.cli import completion, fields, qpus, remote, report, run, serve, sessions, simulate, sites, submit
 
-    parser = argparse.ArgumentParser(
-        prog="pilot", description="Pilot jobs for quantum-HPC.", epilog=_EPILOG, allow_abbrev=False
-    )
+    parser = Parser(prog="pilot", description="Pilot jobs for quantum-HPC.", epilog=_EPILOG, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"quantum-pilot {version('quantum-pilot')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+        made: Parser = commands.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+        )
+        return made
 
     run.add_flags(add("run", "run a mini-app"))
     report.add_flags(add("report", "compare runs of mini-apps"))

@@ -39,7 +39,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     estimates.add_flags(parser)
     parser.set_defaults(
-        call=lambda options: estimates.show(options) if options.estimate else show(options.names, options.json)
+        call=lambda options: (
+            estimates.show(options) if estimates.is_wanted(options) else show(options.names, options.json)
+        )
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import inspect
+import os
 import shlex
 import time
 from collections.abc import Mapping
@@ -55,7 +56,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
         str | None, msgspec.Meta(description="TOML file with pilots: one for each of its tables (a site profile)")
     ] = None
     output: Annotated[
-        Text | None, msgspec.Meta(description="folder for the report (default: a new one, runs/NAME-TIME)")
+        Text | None, msgspec.Meta(description="folder for the report (default: a new one, runs/NAME-TIME-PROCESS)")
     ] = None
     resume: Annotated[
         bool, msgspec.Meta(description="continue the run in --output, which was killed; give the same settings")
@@ -75,7 +76,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="list the mini-apps, and what they do")
     parser.add_argument("name", nargs="?", metavar="NAME", help="the mini-app; without one, this help is shown")
     parser.add_argument(
-        "flags", nargs=argparse.REMAINDER, metavar="--flag VALUE", help="its settings: `pilot run NAME --help`"
+        "flags",
+        nargs=argparse.REMAINDER,
+        type=str,
+        metavar="--flag VALUE",
+        help="its settings: `pilot run NAME --help`",
     )
     parser.epilog = f"mini-apps: {', '.join(registry.names(MINIAPPS))}"
     parser.set_defaults(call=lambda options: _call(parser, options))
@@ -179,7 +184,7 @@ def _request(name: str, words: list[str], chosen: Flags) -> RunRequest:
         raise DescriptionError("--resume: it needs the --output of the run that it continues")
     if chosen.scaling_of is not None and chosen.scaling is None:
         raise DescriptionError("--scaling-of: it needs --scaling, such as --scaling 1,2,4")
-    output = chosen.output or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    output = chosen.output or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     return RunRequest(
         name=name,
         output=Path(output).expanduser(),

@@ -63,7 +63,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tomography", action="store_true", help="reconstruct the state that each circuit prepares")
     parser.add_argument(
         "--mitigation",
-        default="",
         metavar="NAMES",
         help="error mitigation: names out of readout, twirling, dd and zne, separated by commas, in this order",
     )

@@ -1,6 +1,7 @@
 """Flags, their help and their checks come from a mini-app's settings; every wrong input is one line."""
 
 import contextlib
+import os
 import re
 import shlex
 import signal
@@ -177,7 +178,34 @@ def test_the_flags_of_a_run_make_a_request(tmp_path, capsys):
     for part in ("name='sample'", "'cpu'", "'g'", "resume=True", "plan=True", "(1, 2, 4)", "'pilots'", "'out'"):
         assert part in shown
     assert "--scaling-of pilots'" in shown  # the command, to be repeated
-    assert "runs/sample-2" in asked(capsys)
+    assert re.search(rf"runs/sample-\d+-\d+-{os.getpid()}\b", asked(capsys))  # others may begin in the same second
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["simulate", "--swf", ""],
+        ["simulate", "--json", ""],
+        ["doctor", "--session="],
+        ["sessions", "show", "lab", "--plot", ""],
+        ["submit", "", "--shots", "1"],
+        ["token", "new", "--user", ""],
+        ["qpus", "fake:manila", "--estimate", ""],
+        ["run", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_value_is_refused(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    assert "'' is not valid; expected a text that is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["--shots 5", "--optimization-level 1", "--prices prices.toml"])
+def test_what_goes_with_an_estimate_needs_one(words, capsys):
+    assert cli.main(["qpus", "fake:manila", *words.split()]) == 2
+    assert f"pilot: qpus: {words}: it needs --estimate FILE" in capsys.readouterr().err
 
 
 WRONG = {

@@ -191,16 +191,16 @@ class Log:
         """Sentences about jobs that were not done."""
         found = []
         for reason, count in self.reasons.most_common(REASONS):
-            found.append(f"{count:,} of {len(self._submitted):,} jobs were refused: {reason}")
+            found.append(f"{count:,} of {len(self._submitted):,} jobs refused: {reason}")
         if more := self.reasons.total() - sum(count for _, count in self.reasons.most_common(REASONS)):
-            found.append(f"{more:,} more jobs were refused for other reasons")
+            found.append(f"{more:,} of {len(self._submitted):,} jobs refused for other reasons")
         if unfinished := int((self.state == UNFINISHED).sum()):
             found.append(
-                f"{unfinished:,} jobs have not ended; the simulation stopped at {self.stopped:,.6g} s, and their waits "
-                "are those up to then"
+                f"{unfinished:,} of {len(self._submitted):,} jobs not ended when the simulation stopped at "
+                f"{self.stopped:,.6g} s; their waits are those up to then"
             )
         if self.is_cut:
-            found.append(f"jobs that come later than {self.stopped:,.6g} s were left out")
+            found.append(f"jobs that come later than {self.stopped:,.6g} s are left out")
         return found
 
     def summary(self) -> dict[str, Any]:

@@ -42,6 +42,8 @@ LARGEST = 1e9
 SHORTEST = 1.0
 #: QPUs times kinds of circuits, at most: each has an estimate.
 MOST_ESTIMATES = 10_000_000
+#: Nodes of a pilot, at most: each is an object.
+MOST_NODES = 1_000_000
 Positive = Annotated[float, msgspec.Meta(gt=0, le=LARGEST)]
 Seconds = Annotated[float, msgspec.Meta(ge=SHORTEST, le=LARGEST)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1, le=int(LARGEST))]
@@ -65,7 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: The folder of a session, whose tasks come again.
     journal: File | None = None
     #: Nodes of a pilot, and cores of each: for a log or a session. None: `SWF_NODES`; those of the session's pilots.
-    nodes: AtLeastOne | None = None
+    nodes: Annotated[int, msgspec.Meta(ge=1, le=MOST_NODES)] | None = None
     cores: AtLeastOne | None = None
     #: Seconds that a pilot of nodes lasts, how many successors it has, and how long the job of each waits.
     walltime: Positive | None = None

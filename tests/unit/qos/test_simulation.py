@@ -199,7 +199,7 @@ def test_jobs_wider_than_the_pilot_are_refused_and_change_nothing(policy: str) -
     fits = np.array([job.kind not in (kinds[9], kinds[100]) for job in wide])
     log = scenarios.on_nodes(wide, 4, 2, scenarios.named(policy))
     assert np.array_equal(log.state == REFUSED, ~fits)
-    assert any("refused: nodes has room for 8 such ranks, but 100 are needed" in one for one in log.remarks())
+    assert any("jobs refused: nodes has room for 8 such ranks, but 100 are needed" in one for one in log.remarks())
     without = scenarios.on_nodes(
         [job for job, one in zip(wide, fits, strict=True) if one], 4, 2, scenarios.named(policy)
     )
@@ -220,7 +220,7 @@ def test_jobs_that_never_begin_wait_to_the_end_of_the_simulation(capsys: pytest.
     assert figures["wait_p99"] == pytest.approx(1e8)
     assert 0 < figures["lost_attempts"] <= 8  # what ran on each QPU when it failed
     assert main(["simulate", "--jobs", "100", "--load", "1e-9"]) == 0
-    assert "jobs that come later than 1e+08 s were left out" in capsys.readouterr().err
+    assert "jobs that come later than 1e+08 s are left out" in capsys.readouterr().err
 
 
 def test_figures_that_cannot_be_written_follow_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,14 +254,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["--drift", "1e-9"], "--drift: 1e-09 is not valid; expected a number, at least 1 and"),
         (["--trace", "f", "--interval", "1e-9"], "--interval: 1e-09 is not valid; expected a number, at least 1 and"),
         (["--qpus", "1000000", "--kinds", "11"], "qpus: 1000000 given, with 11 kinds of circuits; expected at most"),
-        (["--swf", ""], "--swf: '' is not valid; expected a text that is not empty"),
-        (["--policy", ""], "there is no policy ''; known: balanced"),
         (["--json", "/"], "--json /: no file can be written there"),
         (["--plots", "/dev/null/plots"], "--plots /dev/null/plots: no files can be written there"),
         (["--swf", "f", "--outages", "5,5"], "outages: (5.0, 5.0) given, which is for circuits that are made up"),
         (["--trace", "f", "--load", "0.5"], "load: 0.5 given, which is for circuits that are made up: leave out trace"),
         (["--journal", "f", "--jobs", "5"], "jobs: 5 given, which is for circuits that are made up: leave out journal"),
         (["--interval", "5"], "interval: 5.0 given, which is for the queues of a trace"),
+        (
+            ["--swf", "f", "--nodes", "1000000000"],
+            "--nodes: 1000000000 is not valid; expected a whole number, at least 1",
+        ),
         (["--trace", "/none"], "trace: /none cannot be read"),
         (["--set", "c"], "--set: 'c' is not valid; expected NAME=VALUE"),
         (["--outages", "5"], "--outages: '5' is not valid; expected two numbers"),
