@@ -89,6 +89,19 @@ def test_a_handle_that_somebody_holds_is_the_one_that_is_found(table: TaskTable,
     assert 1 not in table and table.get(1) is None and len(table) == 0
 
 
+def test_tasks_are_counted_without_handles(table: TaskTable, journal: Journal) -> None:
+    for id in range(1, 8):
+        table.add(new(id))
+    for id in range(1, 6):
+        end(table, journal, table[id])
+    gc.collect()
+    table.remove(5)
+    states = [(2, TaskState.FAILED), (3, TaskState.CANCELLED), (5, TaskState.FAILED), (7, TaskState.FAILED)]
+    waiting = table[6].state
+    assert table.counts(lambda: states) == {TaskState.DONE: 2, TaskState.FAILED: 1, TaskState.CANCELLED: 1, waiting: 2}
+    assert journal.reads == 0
+
+
 @pytest.mark.parametrize("size", [KEPT_BYTES, KEPT_BYTES + 1])
 def test_a_large_value_leaves_the_memory_when_it_is_recorded(table: TaskTable, journal: Journal, size: int) -> None:
     task = new(1)
