@@ -150,9 +150,13 @@ class PilotExecutor(Executor):
 
     def _keep(self, task: Task[Any]) -> None:
         """`shutdown`, and the end of the program, are about this one."""
-        for tasks in (self._tasks, _unfinished):
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+        self._tasks.add(task)
+        _unfinished.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: Any) -> None:
+        self._tasks.discard(task)
+        _unfinished.discard(task)
 
     def cancel(self, tasks: Iterable[Task[Any]]) -> None:
         """As `PilotManager.cancel`."""

@@ -14,6 +14,7 @@ import msgspec
 from pilot.errors import SessionError
 from pilot.resources import QPUEstimate
 from pilot.results import Outcome, Spooled, Value
+from pilot.states import TaskState
 
 #: The layout of the tables; a manager refuses a session of a later one.
 SCHEMA = 1
@@ -298,6 +299,10 @@ class JournalReader(ABC):
     @abstractmethod
     def ended(self) -> list[int]:
         """The ids of all tasks with a result, in order."""
+
+    @abstractmethod
+    def not_done(self) -> list[tuple[int, TaskState]]:
+        """The tasks that failed or were cancelled, and which of the two."""
 
     @abstractmethod
     def kept_arguments(self) -> list[Value]:

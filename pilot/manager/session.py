@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from pilot.manager.objects import ObjectRef, Objects
 from pilot.manager.observers import KINDS, MOST_WAITING, Subscription, kinds_of
 from pilot.manager.state import SessionState
 from pilot.manager.view import SessionView
+from pilot.states import TaskState
 
 R = TypeVar("R")
 
@@ -58,6 +60,9 @@ class Session(SessionView):
 
     def _waited(self) -> list[Task]:
         return self._state.tasks.not_recorded()
+
+    def _counts(self) -> Counter[TaskState]:
+        return self._state.tasks.counts(self._state.journal.not_done)
 
     def _unrecorded(self) -> list[Task]:
         return self._state.tasks.not_recorded()

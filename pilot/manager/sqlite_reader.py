@@ -151,6 +151,10 @@ class SqliteReader(JournalReader):
             raise SessionError(f"the journal {self.name} is damaged: the rows of task {id}", path=self.name)
         return [id for (id,) in self._execute(f"SELECT task {both} ORDER BY task")]
 
+    def not_done(self) -> list[tuple[int, TaskState]]:
+        found = self._execute(f"SELECT task, state FROM results WHERE state != '{TaskState.DONE.value}'")
+        return [(id, TaskState(state)) for id, state in found]
+
     def kept_arguments(self) -> list[Value]:
         failed = f"SELECT task FROM results WHERE status IS NOT {OK}"
         found = self._execute(f"SELECT payload FROM tasks WHERE id IN ({failed}) AND typeof(payload) = 'text'")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from weakref import ref
 
 from pilot.manager.handles import Task, leave
+from pilot.states import TaskState
 
 #: Ids of one block of an `IdSet`, and tasks that are read from the journal at once.
 BLOCK, READ = 64, 1024
@@ -131,10 +133,20 @@ class TaskTable(Mapping[int, Task]):
         have."""
         return list(self._open.values())
 
+    def counts(self, not_done: Callable[[], Iterable[tuple[int, TaskState]]]) -> Counter[TaskState]:
+        """How many tasks are in each state, without a handle for each. ``not_done``: of the journal."""
+        with self._lock:
+            found = Counter(task.state for task in self.not_recorded())
+            others = Counter(state for id, state in not_done() if id in self._ended)
+            found[TaskState.DONE] += len(self._ended) - others.total()
+            return +(found + others)
+
     # ---- a mapping --------------------------------------------------------------------------------------------
 
     def __getitem__(self, id: int) -> Task:
         task = self._open.get(id)
+        if task is None and (held := self._held.get(id)) is not None:
+            task = held()
         return task if task is not None else self._ended_task(id)
 
     def __contains__(self, id: object) -> bool:

@@ -14,7 +14,7 @@ from pilot.errors import SessionError, invalid
 from pilot.manager.handles import Task, tasks_of, wait_done
 from pilot.manager.pilots import HTML_HEAD, Pilot, html_row
 from pilot.resources import QPUInfo
-from pilot.states import PilotState
+from pilot.states import PilotState, TaskState
 from pilot.wire.session import SessionFolder
 
 if TYPE_CHECKING:
@@ -63,11 +63,15 @@ class SessionView:
 
     def _repr_html_(self) -> str:
         try:
-            counts = Counter(task.state.value for task in list(self._state.tasks.values()))
-            tasks = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no tasks"
+            counts = sorted((state.value, number) for state, number in self._counts().items())
+            tasks = ", ".join(f"{number} {state}" for state, number in counts) or "no tasks"
         except SessionError:  # a manager that is closed may be the last line of a cell
             tasks = "closed and removed"
         return html.table(HTML_HEAD, map(html_row, self.pilots), f"session {self.session_dir}: {tasks}")
+
+    def _counts(self) -> Counter[TaskState]:
+        """How many tasks are in each state."""
+        return Counter(task.state for task in self._state.tasks.values())
 
     # ---- waiting and asking -----------------------------------------------------------------------------------
 

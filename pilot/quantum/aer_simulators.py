@@ -97,6 +97,8 @@ def _has_variables(circuit: QuantumCircuit) -> bool:
     """Variables of Qiskit's (`add_var`), not bits that are set."""
     if next(circuit.iter_vars(), None) is not None:
         return True
+    if not circuit.has_control_flow_op():  # quick; to look at each operation is not
+        return False
     blocks = [
         block
         for entry in circuit.data

@@ -94,7 +94,6 @@ class SimulationFacts:
     entangling: int
     #: Groups of gates that follow each other, each on at most `_BLOCK_QUBITS` qubits.
     blocks: int
-    depth: int
     #: Classical bits that are measured.
     measured: int
     #: Measurements and resets that something follows on their qubit: each takes a fresh qubit when it is deferred.
@@ -168,7 +167,6 @@ def facts(circuit: QuantumCircuit, *, bonds: bool = True) -> SimulationFacts:
         gates=gates,
         entangling=len(touched),
         blocks=blocks,
-        depth=circuit.depth(),
         measured=len(measured),
         midway=midway,
         dynamic=dynamic,
@@ -191,7 +189,6 @@ def counted(qubits: int, gates: int, measured: int = 0) -> SimulationFacts:
         gates=gates,
         entangling=0,
         blocks=gates,
-        depth=0,
         measured=measured,
         midway=0,
         dynamic=False,

@@ -117,6 +117,7 @@ class JournalContract:
         filled.put(ResultRow(3, "failed", None, None, None, 0.0))
         assert filled.flush(60)
         assert filled.kept_arguments() == [Spooled("f", 2**33)]
+        assert [(id, state.value) for id, state in filled.not_done()][-1:] == [(3, "failed")]
 
     def test_rows_of_forgotten_tasks_are_gone(self, filled: Journal) -> None:
         filled.put(KeyRow("mine", 1, b"digests"))

@@ -29,6 +29,7 @@ from pilot.manager.journal import (
     unpack_needs,
 )
 from pilot.results import OK, Value
+from pilot.states import TaskState
 
 
 class MemoryLauncher(Launcher):
@@ -164,6 +165,10 @@ class MemoryJournal(Journal):
 
     def ended(self) -> list[int]:
         return sorted(row.task for row in self.rows(ResultRow) if row.task in self._rows[TaskRow])
+
+    def not_done(self) -> list[tuple[int, TaskState]]:
+        states = ((row.task, TaskState(row.state)) for row in self.rows(ResultRow))
+        return [(id, state) for id, state in states if state is not TaskState.DONE]
 
     def kept_arguments(self) -> list[Value]:
         ended = {row.task for row in self.rows(ResultRow) if row.status != OK}

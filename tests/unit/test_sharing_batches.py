@@ -91,6 +91,6 @@ def test_waits_are_shorter_where_circuits_share(capsys: pytest.CaptureFixture[st
         assert (log.shared > 0) == (share > 0)
     assert waits[1] < 0.5 * waits[0]
     assert main(["simulate", "--jobs", "20", "--share", "2"]) == 2
-    assert "--share: 2.0 given" in capsys.readouterr().err
+    assert "--share: 2.0 is not valid" in capsys.readouterr().err
     assert main(["simulate", "--share", "0.5", "--trace", "queues.csv"]) == 2
     assert "share: 0.5 given, which is for circuits that are made up" in capsys.readouterr().err

@@ -100,6 +100,19 @@ def test_tasks_that_are_asked_for_in_turn_are_read_together(table: TaskTable, jo
     assert journal.reads <= 110
 
 
+def test_tasks_are_counted_without_handles(table: TaskTable, journal: Journal) -> None:
+    for id in range(1, 8):
+        table.add(new(id))
+    for id in range(1, 6):
+        end(table, journal, table[id])
+    gc.collect()
+    table.remove(5)
+    states = [(2, TaskState.FAILED), (3, TaskState.CANCELLED), (5, TaskState.FAILED), (7, TaskState.FAILED)]
+    waiting = table[6].state
+    assert table.counts(lambda: states) == {TaskState.DONE: 2, TaskState.FAILED: 1, TaskState.CANCELLED: 1, waiting: 2}
+    assert journal.reads == 0
+
+
 @pytest.mark.parametrize("size", [KEPT_BYTES, KEPT_BYTES + 1])
 def test_a_large_value_leaves_the_memory_when_it_is_recorded(table: TaskTable, journal: Journal, size: int) -> None:
     task = new(1)
