@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -25,12 +26,19 @@ from _chaos_plan import DISK, Fault, Schedule
 
 #: The next deed is done after so many seconds without a task that begins.
 STALL_SECONDS = 8.0
+#: The file by which Python finds out where temporary files can be (``tempfile.gettempdir``), and what is in it. A
+#: process that is killed meanwhile leaves it.
+_PROBE_NAME, _PROBE = re.compile(r"[a-z0-9_]{8}"), (b"", b"blat")
 #: Seconds that a manager has to open a session, and to end besides what its tasks take.
 OPEN_SECONDS, CLOSE_SECONDS = 150.0, 300.0
 #: Seconds that processes have to end after the session was closed.
 LEFT_SECONDS = 10.0
 #: Seconds that Slurm has to end jobs.
 JOB_SECONDS = 40.0
+
+
+def _is_probe(path: Path) -> bool:
+    return path.is_file() and _PROBE_NAME.fullmatch(path.name) is not None and path.read_bytes() in _PROBE
 
 
 class Run:
@@ -327,7 +335,7 @@ class Run:
             self.evidence.reports.append(("nothing_left", f"jobs: {jobs}"))
         self.evidence.processes = self._watch.left(LEFT_SECONDS)
         self.evidence.ports = self._watch.left_ports()
-        self.evidence.files = sorted(path.name for path in self._temporary.iterdir())
+        self.evidence.files = sorted(path.name for path in self._temporary.iterdir() if not _is_probe(path))
 
     def _left_jobs(self) -> list[str]:
         """What Slurm still has after a while: it needs some seconds to end a job."""
