@@ -34,6 +34,8 @@ _THREADS = (
 OPEN_FILES = 65536
 #: Seconds between two looks whether a process is gone.
 LOOK_SECONDS = 0.005
+#: Looks at a process without an environment; and the parents of the kernel's threads, which have none.
+EXEC_LOOKS, _KERNEL = 3, (0, 2)
 
 
 def with_threads(count: int, given: Mapping[str, str]) -> dict[str, str]:
@@ -88,8 +90,19 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def _carries(process: psutil.Process, mark: str) -> bool:
-    carried: str = process.environ().get(MARK, "")
+    carried: str = _environment(process).get(MARK, "")
     return carried == mark or carried.startswith(f"{mark}.")
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    """The variables of a process. It has none for a moment of execve(2), when it is looked at again."""
+    found: dict[str, str] = process.environ()
+    for _ in range(EXEC_LOOKS):
+        if found or process.status() == psutil.STATUS_ZOMBIE or process.ppid() in _KERNEL:
+            break
+        time.sleep(LOOK_SECONDS)
+        found = process.environ()
+    return found
 
 
 def end_marked(mark: str, grace: float = 0.0) -> int:
@@ -205,6 +218,13 @@ def end_with_me(mark: str) -> None:
         remove_scratch(mark)
     finally:
         os._exit(0)
+
+
+def end_process(identity: str) -> None:
+    """Kill the process of `identify`, which `marked` may miss while it is being started."""
+    if is_alive(identity):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(identity.partition(":")[0]), signal.SIGKILL)
 
 
 def is_alive(identity: str) -> bool:

@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from pilot.wire.marks import MARK
-from pilot.wire.processes import end_marked, with_threads
+from pilot.wire.processes import end_marked, marked, with_threads
 from pilot.wire.session import new_mark
 
 
@@ -69,3 +70,14 @@ def test_who_has_ended_is_gone_though_its_parent_has_not_asked() -> None:
     with started("-c", CARELESS, MARK, mark) as parent:
         assert end_marked(mark, grace=600.0) == 1
         parent.kill()
+
+
+def test_a_process_is_found_while_it_is_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a moment of execve(2) it has no environment."""
+    mark = new_mark()
+    variables = iter([{}, {MARK: mark}])
+    with started("-c", "import time; print(flush=True); time.sleep(600)") as process:
+        monkeypatch.setattr(psutil.Process, "environ", lambda self: next(variables))
+        monkeypatch.setattr(psutil, "process_iter", lambda: [psutil.Process(process.pid)])
+        assert [one.pid for one in marked(mark)] == [process.pid]
+        process.kill()

@@ -12,7 +12,7 @@ from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher, Refusal
 from pilot.wire.folders import remove_scratch
 from pilot.wire.marks import identify
-from pilot.wire.processes import end_marked, is_alive, start_apart
+from pilot.wire.processes import end_marked, end_process, is_alive, start_apart
 from pilot_plugins.launchers import preparation
 from pilot_plugins.launchers.fields import no_batch_system
 
@@ -101,6 +101,7 @@ class LocalLauncher(Launcher):
         child = self._children.pop(native_id, None)
         if child is not None:
             self.end(child)
+        end_process(native_id)
         end_marked(mark)
         remove_scratch(mark)
         if child is not None:
