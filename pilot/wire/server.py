@@ -123,6 +123,7 @@ class Server:
 
     def close(self) -> None:
         """Close; what was not sent yet has a moment to go."""
+        self._poller = None  # it has a descriptor
         for one in (self._near, self._far):
             if one is not None:
                 one.close()
