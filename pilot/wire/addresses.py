@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -92,8 +93,10 @@ def listen(
     Raises:
         SessionError: the address is not this host's, or all ports are taken.
     """
-    if ports is not None and not 1 <= ports[0] <= ports[1] <= 65535:
+    if ports is not None and not _are_ports(ports):
         raise invalid("ports", ports, "two ports from 1 to 65535, first and last", SessionError)
+    if address is not None and not isinstance(address, str):
+        raise invalid("address", address, "an address of this host, as a text", SessionError)
     server = Server(before.keys, ports)
     try:
         server.listen_near(near)
@@ -103,6 +106,13 @@ def listen(
         server.close()
         raise
     return Connection(addresses, platform.node(), before.public_key, before.secret_key, server.near), server
+
+
+def _are_ports(given: Any) -> bool:
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        return False
+    first, last = given
+    return type(first) is type(last) is int and 1 <= first <= last <= 65535
 
 
 def _listen_again(server: Server, before: Connection, address: str | None) -> tuple[str, ...]:

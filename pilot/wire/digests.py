@@ -41,7 +41,7 @@ def digest_of_value(value: Any) -> bytes:
         pairs = (digest_of_value(key) + digest_of_value(one) for key, one in value.items())
         return _digest(kind.__name__, sorted(pairs))
     if kind in _PLAIN:
-        return _digest(kind.__name__, [_encoded(repr(value))])
+        return _digest(kind.__name__, [_encoded(_text(value))])
     data, *buffers = payload.pieces(value, _Comparing)
     return _digest(kind.__name__, [_digest_of_pickle(bytes(data)), *buffers])
 
@@ -81,9 +81,9 @@ def _digest_of_parts(value: Any, known: dict[int, bytes]) -> bytes:
     if kind is bytes and value[:2] == _PICKLE:  # of a function that another one calls
         return _digest_of_pickle(value)
     if kind not in (list, tuple, dict, set, frozenset, _Made):
-        return _digest(kind.__name__, [value if kind in (bytes, bytearray) else _encoded(repr(value))])
+        return _digest(kind.__name__, [value if kind in (bytes, bytearray) else _encoded(_text(value))])
     if kind in (list, tuple, set, frozenset) and _PLAIN.issuperset(map(type, value)):  # much quicker for a long one
-        texts = [repr(one) for one in value]
+        texts = [_text(one) for one in value]
         return _digest(f"plain {kind.__name__}", [_encoded(repr(sorted(texts) if kind in _UNORDERED else texts))])
     if (digest := known.get(id(value))) is None:
         known[id(value)] = b"a part of itself"
@@ -93,6 +93,13 @@ def _digest_of_parts(value: Any, known: dict[int, bytes]) -> bytes:
         digests = [_digest_of_parts(one, known) for one in parts]
         digest = known[id(value)] = _digest(kind.__name__, sorted(digests) if kind in _UNORDERED else digests)
     return digest
+
+
+def _text(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # an int of more digits than Python writes
+        return hex(value)
 
 
 def _encoded(text: str) -> bytes:

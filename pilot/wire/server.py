@@ -116,13 +116,14 @@ class Server:
         return self._far.receive() or self._near.receive()
 
     def look_out(self) -> None:
-        """As `FarServer.look_out`."""
-        if self._far is not None:
-            self._far.look_out()
+        """As `SocketServer.look_out` and `FarServer.look_out`: call it every second."""
+        for one in (self._near, self._far):
+            if one is not None:
+                one.look_out()
 
     def close(self) -> None:
         """Close; what was not sent yet has a moment to go."""
-        self._poller = None
+        self._poller = None  # it has a descriptor
         for one in (self._near, self._far):
             if one is not None:
                 one.close()

@@ -1,8 +1,7 @@
 """Messages between processes of one host over Unix sockets: no encryption, and no threads that pass them on.
 
-A socket is a file in a folder that only this user can enter (mode 0700), and each end asks the system for the user at
-the other end. The folder is opened once and the file named below its descriptor, so that the path may be longer than
-the 107 bytes of a socket's address (unix(7)), and no other folder can take its place in between.
+A socket is a file in a folder of this user's (`socket_files.py`), and each end asks the system for the user at the
+other end.
 """
 
 from __future__ import annotations
@@ -12,17 +11,16 @@ import logging
 import os
 import select
 import socket
-import stat
 import struct
 import time
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 
 from pilot.errors import SessionError
-from pilot.wire import messages
+from pilot.wire import messages, socket_files
 from pilot.wire.messages import Frame, Frames, Message
 from pilot.wire.polling import Poller
+from pilot.wire.socket_files import SocketFile
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +30,6 @@ SCHEME = "ipc://"
 SEND_SECONDS = 30.0
 #: Seconds between two tries to connect again.
 RETRY_SECONDS = 0.1
-#: Connections that wait to be taken: all workers of a pilot connect at about the same time (listen(2)).
-_BACKLOG = 4096
 #: Bytes that are read at once, at first and at most: memory for many is mapped anew for each read. And so many reads in
 #: a row from one connection, before the others have their turn.
 _SMALL_CHUNK, _CHUNK, _CHUNKS = 1 << 14, 1 << 18, 16
@@ -162,37 +158,16 @@ def _wait_writable(stream: Stream, seconds: float) -> None:
     poll.poll(1000 * seconds)
 
 
-@contextlib.contextmanager
-def _within(path: Path) -> Iterator[str]:
-    """A short path of a file in a folder that is this user's alone.
-
-    Raises:
-        SessionError: the folder is another user's, or open to others.
-        OSError: it cannot be opened.
-    """
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        about = os.fstat(folder)
-        if about.st_uid != os.geteuid() or stat.S_IMODE(about.st_mode) & 0o077:
-            raise SessionError(f"{path.parent} is not this user's alone (chmod 700)", path=str(path.parent))
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
-
-
 def connected(address: str) -> Stream | None:
     """A connection to the server of this user that listens there; None: there is none on this host."""
     try:
-        with _within(Path(address.removeprefix(SCHEME))) as path, contextlib.ExitStack() as undo:
-            one = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            one.connect(path)
-            stream = Stream(one)
-            if stream.is_foreign():
-                return None
-            undo.pop_all()
-            return stream
+        stream = Stream(socket_files.connected(Path(address.removeprefix(SCHEME))))
     except (OSError, SessionError):
         return None
+    if stream.is_foreign():
+        stream.close()
+        return None
+    return stream
 
 
 def is_reached(address: str) -> bool:
@@ -222,17 +197,8 @@ class SocketServer:
         except UnicodeEncodeError as error:
             raise SessionError(f"{str(path)!r} is not UTF-8", path=str(path)) from error
         self._path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            with _within(path) as near:
-                with contextlib.suppress(FileNotFoundError):
-                    Path(near).unlink()
-                self._socket.bind(near)
-            self._socket.listen(_BACKLOG)
-            self._socket.setblocking(False)
-        except BaseException:
-            self._socket.close()
-            raise
+        self._file = SocketFile(path)
+        self._socket = self._file.socket
         #: Readable when something has come.
         self.events = select.epoll()
         self.events.register(self._socket, select.EPOLLIN)
@@ -314,15 +280,28 @@ class SocketServer:
             del self._peers[name]
         stream.close()
 
+    def look_out(self) -> None:
+        """Listen again when the socket's file was removed, as by who cleans temporary folders up."""
+        if not self._file.is_gone():
+            return
+        try:
+            file = SocketFile(self._path)
+        except (OSError, SessionError):  # its folder is gone, too
+            return
+        log.warning("the socket %r was removed, and is made again", str(self._path))
+        self._accept()
+        self.events.unregister(self._socket)
+        self._file.remove()
+        self._file, self._socket = file, file.socket
+        self.events.register(self._socket, select.EPOLLIN)
+
     def close(self) -> None:
         """Close; what was not sent yet has a moment to go."""
-        with contextlib.suppress(OSError):
-            self._path.unlink()
+        self._file.remove()
         for stream in self._streams.values():
             stream.flush(0.5)
             stream.close()
         self.events.close()
-        self._socket.close()
 
 
 class SocketClient:

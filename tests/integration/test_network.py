@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import platform
 import random
+import shutil
 import socket
 import struct
 import sys
@@ -316,3 +317,20 @@ def test_a_worker_whose_connection_breaks_ends(tmp_path: Path, eventually: Calla
         if process is not None:
             process.kill()
         server.close()
+
+
+def test_a_pilot_connects_whatever_became_of_the_socket(tmp_path: Path) -> None:
+    """Removed with its folder, which another session took; removed alone; and in a folder that was opened to others."""
+    folder = tmp_path / "session"
+    description = {"engine": "process", "cores_per_node": 1}
+    with PilotManager(folder):
+        shutil.rmtree(folder)
+        second = PilotManager(folder)
+    with second:
+        first = second.submit_pilot(description)
+        assert first.wait(timeout=60) is PilotState.ACTIVE
+        (folder / "socket").unlink()
+        first.cancel()
+        assert second.submit_pilot(description).wait(timeout=60) is PilotState.ACTIVE
+        folder.chmod(0o755)
+        assert second.submit_pilot(description).wait(timeout=60) is PilotState.ACTIVE

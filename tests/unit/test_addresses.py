@@ -199,10 +199,12 @@ def test_an_address_that_is_not_this_hosts(near: Path) -> None:
         listen(before(), "203.0.113.9", None, near)
     with pytest.raises(SessionError, match=r"'no\.such\.invalid' is not valid; expected an address of this host"):
         listen(before(), "no.such.invalid", None, near)
+    with pytest.raises(SessionError, match="address: 5 is not valid; expected an address of this host, as a text"):
+        listen(before(), 5, None, near)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("ports", [(0, 10), (20, 10), (1, 65536)])
-def test_ports_that_are_none(ports: tuple[int, int], near: Path) -> None:
+@pytest.mark.parametrize("ports", [(0, 10), (20, 10), (1, 65536), 5, (5,), (1, 2, 3), ("a", "b"), (1.5, 9), (True, 9)])
+def test_ports_that_are_none(ports: Any, near: Path) -> None:
     with pytest.raises(SessionError, match=r"ports: .* from 1 to 65535"):
         listen(before(), None, ports, near)
 

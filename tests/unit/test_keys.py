@@ -129,6 +129,22 @@ def test_what_is_in_a_set_counts() -> None:
     assert len(set(digests)) == len(values) and digests == [digest(copy.deepcopy(value)) for value in values]
 
 
+def test_an_int_may_be_long() -> None:
+    """Python writes no int of more than 4300 digits as a text."""
+    long = 10**5000
+    values: list[object] = [
+        long,
+        -long,
+        long + 1,
+        [long],
+        {long},
+        SimpleNamespace(a={long}),
+        SimpleNamespace(a={-long}),
+    ]
+    digests = [digest_of_value(value) for value in values]
+    assert len(set(digests)) == len(values) and digests == [digest_of_value(copy.deepcopy(value)) for value in values]
+
+
 def test_where_a_function_stands_does_not_count(tmp_path: Path) -> None:
     script = """
 class Shift:

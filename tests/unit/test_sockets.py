@@ -150,6 +150,40 @@ def test_a_folder_that_others_can_enter_has_no_socket(
     server.close()
 
 
+def test_a_folder_that_is_opened_to_others_later(server: SocketServer, folder: Path) -> None:
+    """As long as others cannot write there, they can put no other socket in the place of this one."""
+    folder.chmod(0o755)
+    assert is_reached(server.address)
+    folder.chmod(0o775)
+    assert not is_reached(server.address)
+
+
+def test_a_socket_that_was_removed_is_made_again(
+    server: SocketServer, folder: Path, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = SocketClient(server.address, "before")
+    before.send(Heartbeat())
+    (folder / "socket").unlink()
+    assert not is_reached(server.address)
+    server.look_out()
+    server.look_out()
+    assert caplog.text.count("was removed, and is made again") == 1
+    after = SocketClient(server.address, "after")
+    after.send(Heartbeat())
+    assert {eventually(server.receive, timeout=60)[0] for _ in range(2)} == {b"before", b"after"}
+    before.close()
+    after.close()
+
+
+def test_a_server_that_another_one_has_replaced_leaves_its_file(server: SocketServer, folder: Path) -> None:
+    other = SocketServer(folder / "socket")
+    server.look_out()
+    server.close()
+    assert is_reached(other.address)
+    other.close()
+    assert not (folder / "socket").exists()
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_another_user_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:  # pytest's own folders are closed to others

@@ -1,0 +1,95 @@
+"""The file of a Unix socket, in a folder where only this user writes.
+
+The folder is opened once and the file named below its descriptor, so that the path may be longer than the 107 bytes of
+a socket's address (unix(7)), and no other folder can take its place in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from pilot.errors import SessionError
+
+#: Connections that wait to be taken: all workers of a pilot connect at about the same time (listen(2)).
+_BACKLOG = 4096
+#: What others may not do in the folder: anything where a server begins, and write where one is.
+_ANYTHING, _WRITE = 0o077, 0o022
+
+
+class SocketFile:
+    """A socket that listens, and its file."""
+
+    def __init__(self, path: Path) -> None:
+        """Listen. A file that an earlier server left there is replaced.
+
+        Raises:
+            OSError: there can be no socket.
+            SessionError: others can enter its folder.
+        """
+        self._path = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with _within(path, _ANYTHING) as near:
+                with contextlib.suppress(FileNotFoundError):
+                    Path(near).unlink()
+                self.socket.bind(near)
+                self._identity = _identity(Path(near))
+            self.socket.listen(_BACKLOG)
+            self.socket.setblocking(False)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def is_gone(self) -> bool:
+        """True when nothing has its name any more."""
+        return _identity(self._path) is None
+
+    def remove(self) -> None:
+        """Remove the file, unless another server has replaced it, and close the socket."""
+        if _identity(self._path) == self._identity:
+            self._path.unlink(missing_ok=True)
+        self.socket.close()
+
+
+def connected(path: Path) -> socket.socket:
+    """A connection to what listens there.
+
+    Raises:
+        OSError: nothing does.
+        SessionError: others can write into its folder.
+    """
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _within(path, _WRITE) as near:
+            one.connect(near)
+    except BaseException:
+        one.close()
+        raise
+    return one
+
+
+@contextlib.contextmanager
+def _within(path: Path, denied: int) -> Iterator[str]:
+    """A short path of a file in a folder of this user's, in which others may not do what is ``denied``."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        about = os.fstat(folder)
+        if about.st_uid != os.geteuid() or stat.S_IMODE(about.st_mode) & denied:
+            raise SessionError(f"{path.parent} is not this user's alone (chmod 700)", path=str(path.parent))
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells the file from another one of its name, as long as the socket is open; None: there is none."""
+    try:
+        about = path.lstat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
