@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from pilot.errors import SessionError
 _BACKLOG = 4096
 #: What others may not do in the folder: anything where a server begins, and write where one is.
 _ANYTHING, _WRITE = 0o077, 0o022
+#: The peer's process, user and group (unix(7), SO_PEERCRED).
+_CREDENTIALS = struct.Struct("3i")
 
 
 class SocketFile:
@@ -61,16 +64,25 @@ def connected(path: Path) -> socket.socket:
 
     Raises:
         OSError: nothing does.
-        SessionError: others can write into its folder.
+        SessionError: others can write into its folder, or another user's process listens there.
     """
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _within(path, _WRITE) as near:
             one.connect(near)
+        if is_foreign(one):
+            raise SessionError(f"another user's process listens at {path}", path=str(path))
     except BaseException:
         one.close()
         raise
     return one
+
+
+def is_foreign(connected: socket.socket) -> bool:
+    """True when the process at the other end is another user's."""
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(credentials)
+    return bool(user != os.geteuid())
 
 
 @contextlib.contextmanager

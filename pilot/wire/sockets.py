@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import select
 import socket
 import struct
@@ -20,7 +19,7 @@ from pilot.errors import SessionError
 from pilot.wire import messages, socket_files
 from pilot.wire.messages import Frame, Frames, Message
 from pilot.wire.polling import Poller
-from pilot.wire.socket_files import SocketFile
+from pilot.wire.socket_files import SocketFile, is_foreign
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +34,6 @@ RETRY_SECONDS = 0.1
 _SMALL_CHUNK, _CHUNK, _CHUNKS = 1 << 14, 1 << 18, 16
 #: How a message begins: the number of its frames; their lengths follow.
 _COUNT = struct.Struct("<I")
-#: The peer's process, user and group (unix(7), SO_PEERCRED).
-_CREDENTIALS = struct.Struct("3i")
 
 
 class Stream:
@@ -55,12 +52,6 @@ class Stream:
     def fileno(self) -> int:
         """The descriptor of the connection."""
         return self._socket.fileno()
-
-    def is_foreign(self) -> bool:
-        """True when the process at the other end is another user's."""
-        size = _CREDENTIALS.size
-        _, user, _ = _CREDENTIALS.unpack(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-        return bool(user != os.geteuid())
 
     def send(self, frames: Frames) -> bool:
         """Send; False when a part is left for `flush`."""
@@ -161,13 +152,9 @@ def _wait_writable(stream: Stream, seconds: float) -> None:
 def connected(address: str) -> Stream | None:
     """A connection to the server of this user that listens there; None: there is none on this host."""
     try:
-        stream = Stream(socket_files.connected(Path(address.removeprefix(SCHEME))))
+        return Stream(socket_files.connected(Path(address.removeprefix(SCHEME))))
     except (OSError, SessionError):
         return None
-    if stream.is_foreign():
-        stream.close()
-        return None
-    return stream
 
 
 def is_reached(address: str) -> bool:
@@ -239,16 +226,17 @@ class SocketServer:
     def _accept(self) -> None:
         while True:
             try:
-                stream = Stream(self._socket.accept()[0])
+                one = self._socket.accept()[0]
             except BlockingIOError:
                 return
             except OSError as error:  # no descriptor is left: it waits
                 log.warning("a connection to %s cannot be taken: %s", self.address, error.strerror)
                 return
-            if stream.is_foreign():
+            if is_foreign(one):
                 log.warning("a connection of another user's to %s was refused", self.address)
-                stream.close()
+                one.close()
                 continue
+            stream = Stream(one)
             self._streams[stream.fileno()] = stream
             self.events.register(stream, select.EPOLLIN)
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import distributed
+import numpy as np
+import psutil
 import pytest
 
-from pilot import Pilot
+from pilot import Pilot, PilotDescription, PilotManager
+from pilot.errors import SessionError
 from pilot.testing import EngineContract
+from pilot.wire.processes import marked
 
 
 class TestProcess(EngineContract):
@@ -29,14 +36,43 @@ class TestDask(EngineContract):
             assert client.submit(pow, 2, 5).result(timeout=60) == 32
             assert client.gather(client.map(abs, [-1, -2])) == [1, 2]
 
-    def test_foreign_connections_are_refused(self, pilot: Pilot) -> None:
-        distributed = pytest.importorskip("distributed")
+    def test_values_of_all_sizes_go_to_a_task_and_back(self, pilot: Pilot) -> None:
+        with pilot.get_client() as client:
+            for size in (0, 1, 1 << 10, (1 << 20) + 1, 100 << 20):
+                given = np.arange(size, dtype=np.uint8)
+                assert np.array_equal(client.submit(np.flip, client.scatter(given)).result(timeout=60), given[::-1])
+            both = client.map(np.ones, [1 << 20] * 2, workers=list(client.scheduler_info()["workers"]), pure=False)
+            assert client.submit(np.dot, *both).result(timeout=60) == 1 << 20  # one of them goes between workers
+
+    def test_it_listens_at_files_that_only_this_user_reaches(self, manager: PilotManager, pilot: Pilot) -> None:
+        settings = json.loads((manager.session_dir / "pilots" / pilot.id / "agent.json").read_text())
+        connections = [one for process in marked(settings["mark"]) for one in process.net_connections("tcp")]
+        assert not [one for one in connections if one.status == psutil.CONN_LISTEN]
+        folder = Path(pilot._client["address"].removeprefix("unix://")).parent
+        assert folder.stat().st_mode & 0o777 == 0o700
+        folder.chmod(0o722)
+        try:
+            with pytest.raises(SessionError, match=f"{folder} is not this user's alone"):
+                pilot.get_client()
+        finally:
+            folder.chmod(0o700)
+
+
+def test_dask_with_ports_uses_them_with_tls(tmp_path: Path) -> None:
+    ports = (20_000 + os.getpid() % 10_000, 20_200 + os.getpid() % 10_000)
+    with PilotManager(tmp_path / "session") as manager:
+        pilot = manager.submit_pilot(PilotDescription(engine="dask", ports=ports))
+        assert manager.get_results(manager.map(abs, range(-9, 0))) == list(range(9, 0, -1))
         client = pilot._client
-        foreign = distributed.Security.temporary()
-        for security in (foreign, None):
+        assert ports[0] <= int(client["address"].removeprefix("tls://127.0.0.1:")) <= ports[1]
+        assert {Path(client[one]).stat().st_mode & 0o077 for one in ("ca_file", "cert", "key")} == {0}
+        with pilot.get_client() as connected:
+            assert connected.submit(pow, 2, 5).result(timeout=60) == 32
+            for worker in connected.scheduler_info()["workers"]:
+                assert ports[0] <= int(worker.removeprefix("tls://127.0.0.1:")) <= ports[1]
+        for security in (distributed.Security.temporary(), None):
             with pytest.raises((OSError, TimeoutError, RuntimeError, TypeError)):
                 distributed.Client(client["address"], security=security, timeout=2, set_as_default=False)
-        assert {Path(client[one]).stat().st_mode & 0o077 for one in ("ca_file", "cert", "key")} == {0}
 
 
 RAY_CLIENT = """

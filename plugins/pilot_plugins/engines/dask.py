@@ -15,12 +15,24 @@ import dask
 from distributed import Client, LocalCluster, Security, default_client, get_worker, secede
 
 from pilot.interfaces import Allocation, Engine, OnExit, WorkerSpec
+from pilot.wire.folders import sockets
 from pilot_plugins.engines.dask_references import DaskReferences
+from pilot_plugins.engines.dask_sockets import PREFIX
 
 #: Dask's processes start an HTTP server without authentication in any case. Here it has nothing to say, listens on
 #: loopback, and is closed as soon as it is there.
 NO_ROUTES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 HTTP_ADDRESS = "127.0.0.1:0"
+#: Defaults that take the place of Dask's, with which an idle worker uses 3 % of a core: how often it looks whether its
+#: event loop is late, and a profile of its tasks, of which the pilot's one is always there.
+IDLE_DEFAULTS = {"distributed": {"admin": {"tick": {"interval": "500ms"}}, "worker": {"profile": {"enabled": False}}}}
+#: The same settings' names, as environment variables of a worker have them.
+IDLE_VARIABLES = {
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "distributed.admin.tick.interval",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "distributed.worker.profile.enabled",
+}
+#: Where a cluster listens that is for this host alone.
+LOOPBACK = "127.0.0.1"
 #: Seconds that a new client waits for the first workers.
 WORKERS_SECONDS = 30
 #: Seconds that a client has to leave its scheduler.
@@ -28,8 +40,8 @@ CLOSE_SECONDS = 2
 
 
 class DaskEngine(Engine):
-    """The scheduler runs in the agent's process, each worker in one of its own on its node, all of them use TLS with
-    keys made here, which the nodes read from the pilot's folder.
+    """The scheduler runs in the agent's process, each worker in one of its own on its node. On one host they use Unix
+    sockets, else TLS with keys made here, which the nodes read from the pilot's folder.
 
     A worker's task leaves Dask's thread pool (``distributed.secede``), so the native client finds the workers free.
     """
@@ -39,6 +51,7 @@ class DaskEngine(Engine):
 
     def __init__(self, allocation: Allocation) -> None:
         super().__init__(allocation)
+        dask.config.update_defaults(IDLE_DEFAULTS)
         self._folder = allocation.folder / "dask"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._serving: dict[str, Any] = {}
@@ -48,6 +61,13 @@ class DaskEngine(Engine):
 
     def start(self, on_broken: Callable[[str], None]) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
+        here = self.allocation.address == LOOPBACK and self.allocation.ports is None
+        self._cluster, pem = (_start_cluster(f"{PREFIX}{sockets()}"), {}) if here else self._start_with_tls()
+        self._joined = {"address": self._cluster.scheduler_address, **pem}
+        self._client = Client(self._cluster, set_as_default=False)
+
+    def _start_with_tls(self) -> tuple[LocalCluster, dict[str, str]]:
+        """A cluster that other hosts reach, and the files with its keys."""
         security = Security.temporary()
         pem = {}
         for role in ("ca_file", "cert", "key"):
@@ -55,28 +75,10 @@ class DaskEngine(Engine):
             path.touch(mode=0o600)
             path.write_text(security.tls_ca_file if role == "ca_file" else getattr(security, f"tls_scheduler_{role}"))
             pem[role] = str(path)
-        self._cluster = self._start_cluster(security)
-        self._joined = {"address": self._cluster.scheduler_address, **pem}
-        self._client = Client(self._cluster, set_as_default=False)
-
-    def _start_cluster(self, security: Security) -> LocalCluster:
         first, last = self.allocation.ports or (0, 0)
-        dask.config.set(NO_ROUTES)
         for port in range(first, last + 1):
             try:
-                cluster = LocalCluster(
-                    n_workers=0,
-                    host=self.allocation.address,
-                    scheduler_port=port,
-                    protocol="tls://",
-                    security=security,
-                    dashboard_address=None,
-                    scheduler_kwargs={"dashboard_address": HTTP_ADDRESS},
-                    silence_logs=False,
-                )
-                scheduler: Any = cluster.scheduler
-                scheduler.loop.add_callback(scheduler.http_server.stop)
-                return cluster
+                return _start_cluster(f"tls://{self.allocation.address}", port, security), pem
             except RuntimeError:  # the port is taken
                 if port == last:
                     raise
@@ -102,22 +104,21 @@ class DaskEngine(Engine):
         ]
         # A worker's name places a task only once the worker is there; this task must never go elsewhere.
         command += ["--resources", f"{spec.name}=1"]
-        command += ["--host", self.allocation.address, "--local-directory", tempfile.gettempdir()]
-        if self.allocation.ports is not None:
-            command += ["--worker-port", ":".join(map(str, self.allocation.ports))]
-        command += [
-            "--tls-ca-file",
-            self._joined["ca_file"],
-            "--tls-cert",
-            self._joined["cert"],
-            "--tls-key",
-            self._joined["key"],
-        ]
+        command += ["--local-directory", tempfile.gettempdir()]
+        if "key" in self._joined:
+            command += ["--host", self.allocation.address]
+            command += ["--tls-ca-file", self._joined["ca_file"]]
+            command += ["--tls-cert", self._joined["cert"], "--tls-key", self._joined["key"]]
+            if self.allocation.ports is not None:
+                command += ["--worker-port", ":".join(map(str, self.allocation.ports))]
+        else:
+            command += ["--host", f"{PREFIX}{sockets()}"]
+        settings = {name: str(dask.config.get(setting)) for name, setting in IDLE_VARIABLES.items()}
         with (self._folder / f"{spec.name}.log").open("ab") as log_file:
             # Dask imports NumPy before the worker's own code runs: the numbers of threads are there from the start.
             process = subprocess.Popen(
                 command,
-                env={**os.environ, **spec.environment, "DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]"},
+                env={**settings, **os.environ, **spec.environment, "DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]"},
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=log_file,
@@ -165,12 +166,14 @@ class DaskEngine(Engine):
 
     @staticmethod
     def _open(client: Mapping[str, str], *, default: bool) -> Client:
-        security = Security(
-            require_encryption=True,
-            tls_ca_file=client["ca_file"],
-            tls_client_cert=client["cert"],
-            tls_client_key=client["key"],
-        )
+        security = None
+        if "key" in client:
+            security = Security(
+                require_encryption=True,
+                tls_ca_file=client["ca_file"],
+                tls_client_cert=client["cert"],
+                tls_client_key=client["key"],
+            )
         return Client(client["address"], security=security, set_as_default=default)
 
     @classmethod
@@ -179,6 +182,27 @@ class DaskEngine(Engine):
         # Each client gives back the setting that it found, which is that of another one when it was not the first.
         if not _default_client_is_there() and dask.config.get("scheduler", None) == "dask.distributed":
             dask.config.set(scheduler=cls._scheduler_before)
+
+
+def _start_cluster(host: str, port: int = 0, security: Security | None = None) -> LocalCluster:
+    """A scheduler without workers that listens there.
+
+    Raises:
+        RuntimeError: the port is taken.
+    """
+    dask.config.set(NO_ROUTES)
+    cluster = LocalCluster(
+        n_workers=0,
+        host=host,
+        scheduler_port=port,
+        security=security,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": HTTP_ADDRESS},
+        silence_logs=False,
+    )
+    scheduler: Any = cluster.scheduler
+    scheduler.loop.add_callback(scheduler.http_server.stop)
+    return cluster
 
 
 def _default_client_is_there() -> bool:
