@@ -52,6 +52,13 @@ class SocketFile:
         """True when nothing has its name any more."""
         return _identity(self._path) is None
 
+    def is_refused(self) -> bool:
+        """True when others can write into its folder: `connected` refuses it then."""
+        try:
+            return stat.S_IMODE(self._path.parent.stat().st_mode) & _WRITE != 0
+        except OSError:
+            return False
+
     def remove(self) -> None:
         """Remove the file, unless another server has replaced it, and close the socket."""
         if _identity(self._path) == self._identity:

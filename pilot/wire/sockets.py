@@ -195,6 +195,8 @@ class SocketServer:
         self._names: dict[int, bytes] = {}
         self._received: deque[tuple[bytes, list[bytes]]] = deque()
         self._has_looked = False
+        #: Others could write into its folder at the last look.
+        self._is_refused = False
 
     def register(self, poller: Poller) -> None:
         """Have the poller end its wait when something has come."""
@@ -269,7 +271,12 @@ class SocketServer:
         stream.close()
 
     def look_out(self) -> None:
-        """Listen again when the socket's file was removed, as by who cleans temporary folders up."""
+        """Listen again when the socket's file was removed, as by who cleans temporary folders up; and warn when the
+        mode of its folder was changed."""
+        was_refused, self._is_refused = self._is_refused, self._file.is_refused()
+        if self._is_refused and not was_refused:
+            folder = str(self._path.parent)
+            log.warning("others can write into %r: new processes refuse a socket there until chmod go-w", folder)
         if not self._file.is_gone():
             return
         try:

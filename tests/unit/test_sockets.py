@@ -175,6 +175,20 @@ def test_a_socket_that_was_removed_is_made_again(
     after.close()
 
 
+def test_a_folder_that_was_opened_to_others_is_told_of(
+    server: SocketServer, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for expected in (1, 2):
+        folder.chmod(0o775)
+        assert not is_reached(server.address)
+        server.look_out()
+        server.look_out()
+        assert caplog.text.count("refuse a socket there until chmod go-w") == expected
+        folder.chmod(0o700)
+        server.look_out()
+        assert is_reached(server.address)
+
+
 def test_a_server_that_another_one_has_replaced_leaves_its_file(server: SocketServer, folder: Path) -> None:
     other = SocketServer(folder / "socket")
     server.look_out()
