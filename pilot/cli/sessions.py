@@ -18,7 +18,7 @@ from pilot import plots
 from pilot.cli import session_files, streams
 from pilot.cli.qpus import age
 from pilot.descriptions import PilotDescription
-from pilot.errors import SessionError, invalid, text_of
+from pilot.errors import DescriptionError, SessionError, invalid, text_of
 from pilot.manager import keeping
 from pilot.manager.journal import SCHEMA
 from pilot.manager.manager import PilotManager
@@ -67,7 +67,7 @@ def add_flags(parser: argparse.ArgumentParser, interruption: Interruption) -> No
     forms.add_argument("--web", action="store_true", help="show it on a page in a browser, until Ctrl-C")
     forms.add_argument("--json", action="store_true", help="print JSON")
     forms.add_argument("--plot", metavar="FILE", help="draw it into FILE: a .pdf, .png or .svg")
-    showing.add_argument("--port", type=int, default=0, help="with --web: the page's port (default: a free one)")
+    showing.add_argument("--port", type=int, help="with --web: the page's port (default: a free one)")
     attaching = add(
         "attach",
         "take over a session whose manager is gone, and wait until its tasks have ended",
@@ -180,7 +180,9 @@ def _counted(counts: dict[str, int]) -> str:
 
 def _show(options: argparse.Namespace, interruption: Interruption) -> int:
     if options.web:
-        return show_page(options.folder, options.port, interruption)
+        return show_page(options.folder, options.port or 0, interruption)
+    if options.port is not None:
+        raise DescriptionError(f"sessions show: --port {options.port}: it needs --web", field="--port")
     return plot(options.folder, options.plot) if options.plot else show(options.folder, options.json)
 
 

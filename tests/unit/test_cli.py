@@ -208,6 +208,11 @@ def test_what_goes_with_an_estimate_needs_one(words, capsys):
     assert f"pilot: qpus: {words}: it needs --estimate FILE" in capsys.readouterr().err
 
 
+def test_the_port_of_a_page_needs_the_page(capsys):
+    assert cli.main(["sessions", "show", "lab", "--port", "0"]) == 2
+    assert "pilot: sessions show: --port 0: it needs --web" in capsys.readouterr().err
+
+
 WRONG = {
     "no name": (["--output", ""], "--output: '' is not valid; expected a text that is not empty"),
     "preset": (
