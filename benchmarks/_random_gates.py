@@ -24,7 +24,7 @@ from pilot.errors import PilotError
 from pilot.interfaces import QPU, Offer, Run
 from pilot.quantum import cutting
 from pilot.quantum.aer import run_circuit
-from pilot.quantum.faces import PilotBackend, PilotEstimator, PilotSampler
+from pilot.quantum import PilotBackend, PilotEstimator, PilotSampler
 from pilot.quantum.mitigation.folding import fold_global, fold_local
 from pilot.quantum.programs import load
 from pilot.quantum.tasks import prepare

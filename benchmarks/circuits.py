@@ -147,7 +147,7 @@ def sweep() -> float:
     from qiskit.circuit.library import efficient_su2
     from qiskit.primitives import StatevectorEstimator
 
-    from pilot.quantum.faces import PilotEstimator
+    from pilot.quantum import PilotEstimator
 
     circuit = efficient_su2(8, reps=1)
     values = np.random.default_rng(1).uniform(-3, 3, (10_000, circuit.num_parameters))
@@ -161,7 +161,7 @@ def sweep() -> float:
 
 def noisy() -> float:
     """200 circuits of one noise model, one task each, over one run of Aer."""
-    from pilot.quantum.faces import PilotBackend
+    from pilot.quantum import PilotBackend
 
     circuits, model, _ = noisy_work()
     return over_aer(PilotBackend(Here(), noise_model=model), circuits, model, circuits)
@@ -169,7 +169,7 @@ def noisy() -> float:
 
 def noisy_device() -> float:
     """200 circuits, one task each for `fake:manila`, over one run of Aer with the same circuits and idle times."""
-    from pilot.quantum.faces import PilotBackend
+    from pilot.quantum import PilotBackend
     from pilot.worker import device
 
     circuits, model, scheduled = noisy_work()
