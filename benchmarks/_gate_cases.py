@@ -27,8 +27,7 @@ from qiskit.quantum_info import (
 
 from pilot import TaskDescription
 from pilot.interfaces import Offer, Prepared
-from pilot.quantum import cutting
-from pilot.quantum import PilotEstimator, PilotSampler
+from pilot.quantum import PilotEstimator, PilotSampler, cutting
 from pilot.quantum.mitigation.folding import fold_global, fold_local
 from pilot.quantum.programs import load
 from pilot.quantum.tasks import prepare

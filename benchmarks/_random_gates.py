@@ -22,9 +22,8 @@ from qiskit.quantum_info import Operator, Pauli, random_pauli_list, random_state
 from pilot import TaskDescription
 from pilot.errors import PilotError
 from pilot.interfaces import QPU, Offer, Run
-from pilot.quantum import cutting
+from pilot.quantum import PilotBackend, PilotEstimator, PilotSampler, cutting
 from pilot.quantum.aer import run_circuit
-from pilot.quantum import PilotBackend, PilotEstimator, PilotSampler
 from pilot.quantum.mitigation.folding import fold_global, fold_local
 from pilot.quantum.programs import load
 from pilot.quantum.tasks import prepare
