@@ -27,8 +27,6 @@ import zmq
 NOBODY = 65534
 #: Seconds that it waits for a connection, and for an answer.
 CONNECT_SECONDS, ANSWER_SECONDS = 1.0, 0.02
-#: Messages that it sends over one connection.
-MESSAGES = 20
 #: Bytes of an answer that it reads at most.
 ANSWER_BYTES = 1 << 16
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00"
@@ -142,9 +140,15 @@ class _Attack:
         """What it sends does leave a file when it is loaded."""
         pickle.loads(self._pickle)
 
-    def flood(self, ports: Sequence[Address], messages: int, connections: int) -> dict[str, int]:
-        """Send so many random messages over so many connections, which stay open until all are sent."""
+    def flood(self, ports: Sequence[Address], messages: int, connections: int, stubborn: bool) -> dict[str, int]:
+        """Send so many random messages over so many connections, which stay open until all are sent.
+
+        A listener may close a connection after the first message that it does not understand. So each connection gets
+        its messages in one write; or, ``stubborn``, one by one, and there are further connections for those that could
+        not be sent.
+        """
         sent = made = 0
+        share = -(-messages // connections)
         while sent < messages or made < connections:
             address = ports[made % len(ports)]
             made += 1
@@ -153,10 +157,10 @@ class _Attack:
                 if made <= connections:
                     self._held.append(connection)
                 connection.settimeout(CONNECT_SECONDS)
-                share = min(MESSAGES, messages - sent)
-                for _ in range(share):
-                    connection.sendall(self._message())
-                    sent += 1
+                texts = [self._message() for _ in range(min(share, messages - sent))]
+                for one in texts if stubborn else [b"".join(texts)]:
+                    connection.sendall(one)
+                    sent += 1 if stubborn else len(texts)
         answers = sum(self._look(one, "flood") for one in self._held)
         for one in self._held:
             one.close()
