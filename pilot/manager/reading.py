@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from concurrent.futures import Future
-from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 from weakref import WeakValueDictionary
@@ -19,7 +18,7 @@ from pilot.manager.infos import task_info
 from pilot.manager.journal import Recorded
 from pilot.manager.pilots import Pilot, change_pilot
 from pilot.manager.recorded import RecordedTasks
-from pilot.manager.sqlite_reader import SqliteReader, connect_to_read
+from pilot.manager.sqlite_reader import FileReader
 from pilot.manager.view import SessionView
 from pilot.results import Outcome, TaskInfo, Value
 from pilot.wire.session import SessionFolder
@@ -38,7 +37,7 @@ class _ReadState:
         self.callbacks = Callbacks()
         self.tasks: dict[int, Task] = {}
         self.pilots: dict[str, Pilot] = {}
-        self.journal = SqliteReader(path, partial(connect_to_read, path))
+        self.journal = FileReader(path)
         counted = read_count(path)
         with self.journal.frozen():  # a manager may write meanwhile
             if lost := tell_lost(path, counted, self.journal.commits()):
