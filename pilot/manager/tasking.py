@@ -169,7 +169,7 @@ class TaskSession(Session):
         """
         self._state.check_open()
         if window is not None:
-            return self._map_in_window(function, iterables, window, chunksize or 1, fields)
+            return self._map_in_window(function, iterables, window, 1 if chunksize is None else chunksize, fields)
         if chunksize is not None:
             return maps.submit(self.submit_task, self._submitter, function, iterables, chunksize, fields)
         inputs = zip(*iterables, strict=False)

@@ -485,3 +485,36 @@ def test_a_child_of_another_task_is_found_and_stays_its_own(double: PilotManager
     double.submit_task(pow, 2, 3).result(SOON)  # what the end of that task leads to has happened
     go.touch()
     assert task.result(SOON) == "own"
+
+
+def test_a_child_that_was_submitted_again_is_not_its_finders(double: PilotManager, tmp_path: Path) -> None:
+    begun, goes, key = tmp_path / "begun", tmp_path / "go", f"again in {tmp_path}"
+    found = tmp_path / "found"
+
+    def child() -> str:
+        if not begun.exists():
+            fail("the first time")
+        eventually(goes.exists, SOON)
+        return "own"
+
+    def owner() -> int:
+        task = pilot.current_manager().submit_task(child, key=key)
+        task.exception()
+        return task.id
+
+    def finder() -> None:
+        begun.touch()
+        eventually(found.exists, SOON)
+        pilot.current_manager().submit_task(child, key=key)
+        fail("after it was found")
+
+    first = double.tasks[double.submit_task(owner).result(SOON)]
+    last = double.submit_task(finder)
+    eventually(begun.exists, SOON)
+    (again,) = double.resubmit([first])
+    found.touch()
+    with pytest.raises(ZeroDivisionError, match="after it was found"):
+        last.result(SOON)
+    double.submit_task(pow, 2, 3).result(SOON)  # what the end of that task leads to has happened
+    goes.touch()
+    assert again.result(SOON) == "own"
