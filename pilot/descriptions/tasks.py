@@ -353,3 +353,16 @@ def with_place(fields: Mapping[str, Any], place: int) -> Mapping[str, Any]:
     if (key := fields.get("key")) is None:
         return fields
     return {**fields, "key": f"{key}/{place}"}
+
+
+def with_key(wanted: TaskDescription, key: str | None) -> TaskDescription:
+    """A description with a key that was given beside it; None: none was.
+
+    Raises:
+        DescriptionError: it has another key.
+    """
+    if key is None:
+        return wanted
+    if wanted.key not in (None, key):
+        raise wanted.wrong("key", f"the same as that of the call, {key!r}")
+    return msgspec.structs.replace(wanted, key=key)

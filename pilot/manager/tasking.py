@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
 from pilot.descriptions import TaskDescription
-from pilot.descriptions.tasks import with_place
+from pilot.descriptions.tasks import with_key, with_place
 from pilot.errors import DescriptionError
 from pilot.manager import maps, windows
 from pilot.manager.functions import OPTIONS, check_options
 from pilot.manager.handles import Task, tasks_of
-from pilot.manager.keys import keyed, with_key
+from pilot.manager.keys import keyed
 from pilot.manager.maps import ChunkSize, MapResult, check_fields, without_key
 from pilot.manager.objects import ObjectRef
 from pilot.manager.resubmission import Resubmission
@@ -79,8 +79,7 @@ class TaskSession(Session):
         if isinstance(work, TaskDescription) or (not callable(work) and isinstance(work, Mapping)):
             if args or kwargs:
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
-            wanted = TaskDescription.build(work)
-            return self._submitter.submit_described(wanted if key is None else with_key(wanted, key))
+            return self._submitter.submit_described(with_key(TaskDescription.build(work), key))
         if kwargs and not OPTIONS.isdisjoint(kwargs):
             check_options(work, kwargs)
         if key is not None:

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from pilot.descriptions import TaskDescription
-from pilot.descriptions.tasks import with_place
+from pilot.descriptions.tasks import with_key, with_place
 from pilot.errors import DescriptionError
 from pilot.publishing import publish
 from pilot.results import CANCELLED, OK
@@ -106,14 +106,10 @@ class CurrentManager:
         )
 
     def _described(self, work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str | None) -> TaskDescription:
-        if isinstance(work, TaskDescription):
-            if args or kwargs or key is not None:
-                raise DescriptionError("with a description, arguments and key belong into its args, kwargs and key")
-            return work
-        if not callable(work) and isinstance(work, Mapping):
+        if isinstance(work, TaskDescription) or (not callable(work) and isinstance(work, Mapping)):
             if args or kwargs:
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
-            return TaskDescription.build({**work, "key": key} if key is not None else work)
+            return with_key(TaskDescription.build(work), key)
         return TaskDescription(function=work, args=args, kwargs=kwargs, key=key)
 
     def _submit(self, wanted: list[TaskDescription]) -> list[ChildTask[Any]]:

@@ -177,6 +177,11 @@ def test_a_manager_and_its_tasks_end_with_the_task_that_had_them(double: PilotMa
     ("call", "error", "text"),
     [
         (lambda manager: manager.submit_task({"funktion": abs}), DescriptionError, "did you mean 'function'"),
+        (
+            lambda manager: manager.submit_task({"function": abs, "key": "one"}, key="other"),
+            DescriptionError,
+            "TaskDescription.key: 'one' is not valid; expected the same as that of the call, 'other'",
+        ),
         (lambda manager: manager.submit_task(abs, 1, priority=3).result(), TypeError, "keyword"),
         (lambda manager: manager.get_results(manager.submit_task(abs, 1)), DescriptionError, "for one task"),
         (lambda manager: manager.submit_task({"function": abs, "num_cpus": 9}), NoPilotError, "9 are needed"),
@@ -186,7 +191,7 @@ def test_a_manager_and_its_tasks_end_with_the_task_that_had_them(double: PilotMa
         (lambda manager: manager.map(abs, [1], chunksize=10), DescriptionError, "chunksize is not valid in a task"),
         (lambda manager: pilot.PilotExecutor(manager), DescriptionError, "in a task take submit_task, map"),
     ],
-    ids=["field", "argument", "one_task", "wide", "pickle", "dependencies", "circuit", "chunks", "executor"],
+    ids=["field", "key", "argument", "one_task", "wide", "pickle", "dependencies", "circuit", "chunks", "executor"],
 )
 def test_what_a_parent_does_wrong_is_told_at_once(
     double: PilotManager, call: Callable[..., Any], error: type[Exception], text: str
@@ -360,7 +365,10 @@ def test_a_parent_that_raises_and_runs_again_finds_them_as_well(double: PilotMan
 
     def parent() -> list[str]:
         manager = pilot.current_manager()
-        return [manager.submit_task(child, good, key=f"{good} in {tmp_path}").result() for good in (True, False)]
+        given = TaskDescription(function=child, args=(False,))  # with a key beside it, as a manager takes it
+        tasks = [manager.submit_task(child, True, key=f"True in {tmp_path}")]
+        tasks += [manager.submit_task(given, key=f"False in {tmp_path}")]
+        return [task.result() for task in tasks]
 
     task = double.submit_task(TaskDescription(function=parent, retries=1))
     assert task.result(timeout=SOON) == ["fine", "fine"]
