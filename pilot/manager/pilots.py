@@ -198,6 +198,8 @@ class Scaler:
         return f"<Scaler {self.id} {self.scaling.minimum} to {self.scaling.maximum} pilots>"
 
 
+publish(Scaler)
+
 #: The columns of a table of pilots in a notebook.
 HTML_HEAD = ("pilot", "engine", "state", "nodes", "cores", "QPUs", "")
 

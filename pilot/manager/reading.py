@@ -20,6 +20,7 @@ from pilot.manager.pilots import Pilot, change_pilot
 from pilot.manager.recorded import RecordedTasks
 from pilot.manager.sqlite_reader import FileReader
 from pilot.manager.view import SessionView
+from pilot.publishing import publish
 from pilot.results import Outcome, TaskInfo, Value
 from pilot.wire.session import SessionFolder
 from pilot.wire.spool import Spool
@@ -138,3 +139,6 @@ class SessionReader(SessionView):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+publish(SessionReader)
