@@ -164,7 +164,7 @@ class _Worker:
         if works[0].task in batch.skip:
             return batch.step(Outcome(works[0].task, CANCELLED, batch.task_wall, 0.0))
         forget_classes()
-        function = self._functions.get(batch.functions[works[0].function])
+        function = self._functions.get(*batch.functions[works[0].function])
         at_once = together(function) if type(function) is not FunctionType else None
         if at_once is None:
             return batch.step(self._run_work(batch, works[0], function))
@@ -320,8 +320,8 @@ class _Worker:
 
     def _received(self, client: AnyClient, message: messages.Message, frames: list[bytes]) -> None:
         if isinstance(message, messages.RunBatch):
-            self._functions.codes.update(zip(message.sent, frames[1:], strict=True))
-            batch = HeldBatch(message, messages.decode_batch(frames[0]))
+            functions = self._functions.take(message, frames[1:])
+            batch = HeldBatch(message, messages.decode_batch(frames[0]), functions)
             self._batches.append(batch)
             self._inbox.put(batch)
             if self._calls.is_waiting:  # what it waits for may be in there

@@ -17,6 +17,7 @@ import pytest
 from pilot import PilotDescription, PilotManager, TaskDescription
 from pilot.errors import NotPicklable
 from pilot.interfaces import JointFunction
+from pilot.wire import known_functions
 
 SOON = 120.0
 
@@ -427,6 +428,18 @@ def test_tasks_and_futures_where_they_cannot_be_say_what_to_do(manager: PilotMan
     future: concurrent.futures.Future[int] = concurrent.futures.Future()
     with pytest.raises(NotPicklable, match="wait for it, give its result"):
         manager.submit_task(abs, future)
+
+
+def test_functions_that_an_agent_was_told_to_forget_are_sent_again(
+    manager: PilotManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_functions, "MOST", 3)
+    order = [random.Random(1).randrange(12) for _ in range(60)]
+    functions = [lambda number=number: number for number in range(12)]
+    tasks = [manager.submit_task(functions[number]) for number in order]
+    assert [task.result(SOON) for task in tasks] == order
+    one_by_one = [manager.submit_task(functions[number]).result(SOON) for number in order[:20]]
+    assert one_by_one == order[:20]
 
 
 def test_a_large_function_that_is_pickled_again_and_again_is_told_of_once(
