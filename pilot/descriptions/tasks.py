@@ -310,8 +310,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
                 ranks=self.ranks or 0,
                 nodes=self.nodes or 0,
             ),
-            pilots=(self.pilot,) if self.pilot else self.pilots,
-            labels=self.labels,
+            pilots=(self.pilot,) if self.pilot else tuple(self.pilots),
+            labels=tuple(self.labels),
             priority=self.priority,
             duration=self.expected_duration,  # type: ignore[arg-type]
             timeout=self.timeout,  # type: ignore[arg-type]

@@ -108,6 +108,14 @@ class TaskSession(Session):
         return tasks
 
     @overload
+    def map(
+        self, function: Callable[..., R], first: Many, /, *others: Many, window: int, chunksize: int = 1, **fields: Any
+    ) -> Iterator[R]: ...
+    @overload
+    def map(
+        self, function: Callable[..., R], first: Many, /, *others: Many, chunksize: ChunkSize, **fields: Any
+    ) -> MapResult[R]: ...
+    @overload
     def map(self, function: Callable[[A], R], first: Iterable[A | Task[A]], /, **fields: Any) -> list[Task[R]]: ...
     @overload
     def map(
@@ -122,14 +130,6 @@ class TaskSession(Session):
     def map(
         self, function: Callable[..., R], first: Many, second: Many, third: Many, /, *others: Many, **fields: Any
     ) -> list[Task[R]]: ...
-    @overload
-    def map(
-        self, function: Callable[..., R], first: Many, /, *others: Many, chunksize: ChunkSize, **fields: Any
-    ) -> MapResult[R]: ...
-    @overload
-    def map(
-        self, function: Callable[..., R], first: Many, /, *others: Many, window: int, chunksize: int = 1, **fields: Any
-    ) -> Iterator[R]: ...
     def map(
         self,
         function: Callable[..., Any],

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from pilot.descriptions import TaskDescription
 from pilot.descriptions.tasks import with_key, with_place
@@ -57,6 +57,14 @@ class CurrentManager:
 
     # ---- submitting -------------------------------------------------------------------------------------------
 
+    @overload
+    def submit_task(
+        self, work: TaskDescription | Mapping[str, Any], /, *, key: str | None = None
+    ) -> ChildTask[Any]: ...
+    @overload
+    def submit_task(
+        self, work: Callable[..., R], /, *args: Any, key: str | None = None, **kwargs: Any
+    ) -> ChildTask[R]: ...
     def submit_task(self, work: Any, /, *args: Any, key: str | None = None, **kwargs: Any) -> ChildTask[Any]:
         """Submit one task, as `PilotManager.submit_task` does. Blocks until the manager has taken it.
 
