@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from pilot.errors import PluginError, brief
 from pilot.interfaces import Noted, WorkerSpec
 from pilot.results import CANCELLED, RAISED, TIMED_OUT, Outcome
 from pilot.version import versions
@@ -82,6 +83,19 @@ def _place_ranks(batch: HeldBatch, folder: str) -> None:
     from pilot.worker.launch import RankLayout
 
     mpi.layout.set(RankLayout(batch.resources, batch.hosts, folder, batch.gpus))
+
+
+def _one_for_each(run_together: Any, calls: list[tuple[Any, ...]]) -> list[Any]:
+    """What the method of a `JointFunction` returns: a result for each call.
+
+    Raises:
+        PluginError: it is something else.
+    """
+    returned = run_together(calls)
+    if not isinstance(returned, Sequence) or len(returned) != len(calls):
+        name = type(run_together.__self__).__name__
+        raise PluginError(f"{name}.run_together returned {brief(returned)}; expected a list of {len(calls)} results")
+    return list(returned)
 
 
 class _Worker:
@@ -194,7 +208,7 @@ class _Worker:
                 results[work.task] = RAISED, payload.dump_exception(error)
         rest = [work for work in works if work.task not in results]
         try:
-            returned = function([args for args, _ in arguments])
+            returned = _one_for_each(function, [args for args, _ in arguments])
             self._stay_one()
         except BaseException as error:
             self._stay_one(error)

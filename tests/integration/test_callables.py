@@ -7,7 +7,7 @@ import functools
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import cloudpickle
 import pytest
 
 from pilot import PilotDescription, PilotManager, TaskDescription
-from pilot.errors import NotPicklable
+from pilot.errors import NotPicklable, PluginError
 from pilot.interfaces import JointFunction
 from pilot.wire import known_functions
 
@@ -348,6 +348,27 @@ class EqualAlone(OursByName, JointFunction):
 def test_callable_objects_may_have_any_names(manager: PilotManager, work: Any) -> None:
     tasks = [manager.submit_task(work, value) for value in (1, 1, 2)]
     assert manager.get_results(tasks) == [2, 2, 3]
+
+
+class OneTooFew(JointFunction):
+    """Its results are not one for each task."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return 1
+
+    def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        return list(calls)[1:]
+
+
+def test_a_plugin_that_returns_too_few_results_is_told(manager: PilotManager) -> None:
+    task = manager.submit_task(OneTooFew(), 1)
+    with pytest.raises(PluginError, match=r"OneTooFew.run_together returned \[\]; expected a list of 1 results"):
+        task.result(SOON)
+    assert task.info.attempts == ()
+    assert manager.submit_task(abs, -3).result(SOON) == 3
 
 
 def test_a_function_that_reads_too_deep_a_value_is_refused(manager: PilotManager) -> None:
