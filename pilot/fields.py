@@ -95,6 +95,13 @@ class NamedFields(msgspec.StructMeta):
 
     if not TYPE_CHECKING:  # who checks types reads the fields
 
+        @property
+        def __signature__(self) -> Any:
+            """What ``help`` and notebooks show: names and defaults, without what each value is checked for."""
+            whole = super().__signature__
+            names = [one.replace(annotation=one.empty) for one in whole.parameters.values()]
+            return whole.replace(parameters=names)
+
         def __call__(self, *args: Any, **fields: Any) -> Any:
             _call.fields = fields
             try:
