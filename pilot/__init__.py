@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from pilot.manager.metrics import write_metrics
     from pilot.manager.objects import ObjectRef
     from pilot.manager.observers import Subscription
-    from pilot.manager.pilots import Pilot
+    from pilot.manager.pilots import Pilot, Scaler
+    from pilot.manager.reading import SessionReader
     from pilot.results import MpiResult, TaskInfo
     from pilot.states import PilotState, TaskState
     from pilot.worker.child_tasks import ChildTask
@@ -89,7 +90,9 @@ __all__ = [
     "QPUError",
     "QPUUnavailable",
     "QosOptions",
+    "Scaler",
     "SessionError",
+    "SessionReader",
     "StateError",
     "Subscription",
     "Task",
@@ -114,7 +117,8 @@ _HOMES = {
     "ChildTask": "worker.child_tasks",
     **dict.fromkeys(("CurrentManager", "current_manager"), "worker.current"),
     "ObjectRef": "manager.objects",
-    "Pilot": "manager.pilots",
+    **dict.fromkeys(("Pilot", "Scaler"), "manager.pilots"),
+    "SessionReader": "manager.reading",
     "MapResult": "manager.maps",
     "PilotExecutor": "manager.executor",
     "PilotManager": "manager.manager",

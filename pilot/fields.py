@@ -45,14 +45,20 @@ PathText = Annotated[str, Meta(description="a path")]
 Amount = Annotated[float, Meta(ge=0, description="a number of at least 0; fractions are allowed")]
 Share = Annotated[float, Meta(gt=0, description="a number above 0; fractions are allowed")]
 Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
-Names = Annotated[tuple[Text, ...], Meta(description="a list of texts")]
-SomeNames = Annotated[tuple[Text, ...], Meta(min_length=1, description="a text, or a list of texts")]
-Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to texts")]
 if TYPE_CHECKING:
+    Names: TypeAlias = tuple[str, ...] | list[str]
+    SomeNames: TypeAlias = tuple[str, ...] | list[str]
+    Texts: TypeAlias = Mapping[str, str]
+    Words: TypeAlias = tuple[Any, ...] | list[Any]
     Time: TypeAlias = timedelta | float | str
     TimeOrZero: TypeAlias = timedelta | float | str
     Errors: TypeAlias = type[BaseException] | str | Sequence[type[BaseException] | str]
-else:  # `seconds_of` has made a number of it
+else:  # what has become of it when the description was built
+    Names = Annotated[tuple[Text, ...], Meta(description="a list of texts")]
+    SomeNames = Annotated[tuple[Text, ...], Meta(min_length=1, description="a text, or a list of texts")]
+    Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to texts")]
+    #: Texts, and `FileWord`s.
+    Words = tuple[Any, ...]
     Time = Annotated[float, Meta(gt=0, description=TIMES)]
     TimeOrZero = Annotated[float, Meta(ge=0, description=TIMES.replace("above", "of at least"))]
     Errors = tuple[str, ...]  # of `checked_errors`
@@ -63,8 +69,6 @@ Shots = Annotated[int, Meta(ge=1, le=1 << 62, description="a whole number of at 
 Level = Annotated[int, Meta(ge=0, le=3, description="0, 1, 2 or 3")]
 #: Fields with whole numbers, which take floats such as 1e3.
 _INTEGERS = (AtLeastOne, Count, Whole, Shots, AtLeastOne | None, Shots | None, Size | None)
-#: Texts, and `FileWord`s.
-Words = tuple[Any, ...]
 
 _encode = msgspec.msgpack.Encoder().encode
 #: Types that messages have.
@@ -90,6 +94,13 @@ class NamedFields(msgspec.StructMeta):
     """Says which fields there are when another one is given."""
 
     if not TYPE_CHECKING:  # who checks types reads the fields
+
+        @property
+        def __signature__(self) -> Any:
+            """What ``help`` and notebooks show: names and defaults, without what each value is checked for."""
+            whole = super().__signature__
+            names = [one.replace(annotation=one.empty) for one in whole.parameters.values()]
+            return whole.replace(parameters=names)
 
         def __call__(self, *args: Any, **fields: Any) -> Any:
             _call.fields = fields

@@ -10,6 +10,7 @@ import msgspec
 from pilot.agent.nodes import Place
 from pilot.resources import SLOT, Resources, rounded_up
 from pilot.wire import messages
+from pilot.wire.known_functions import KnownFunctions
 
 #: Batches with at most so many seconds until they are given back may wait in a busy worker.
 SHORT_SECONDS = 1.0
@@ -24,9 +25,11 @@ IDLE_SECONDS = 60.0
 class Batch:
     """A batch, from its arrival to the last of its outcomes."""
 
-    def __init__(self, run: messages.RunBatch, body: bytes) -> None:
+    def __init__(self, run: messages.RunBatch, body: bytes, codes: dict[str, bytes]) -> None:
         self.run = run
         self.body = body
+        #: The pickles of its functions, by digest.
+        self.codes = codes
         #: Tasks that have no outcome and were not given back.
         self.open = len(run.tasks)
         self.partial: list[bytes] = []
@@ -70,7 +73,7 @@ class Worker:
         self.reported = False
         #: What it has: the batch that it runs, and one ahead of it.
         self.batches: deque[Batch] = deque()
-        self.functions: set[str] = set()
+        self.functions = KnownFunctions()
         #: When it became idle, was last heard of, and last got a message.
         self.idle_since = self.heard = self.sent = time.monotonic()
         #: By when it must have ended ``unwanted`` tasks, or (``overdue``) the one that runs too long.

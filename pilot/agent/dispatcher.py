@@ -53,6 +53,7 @@ class Dispatcher:
         self._report = report
         self._queue: deque[Batch] = deque()
         self._batches: dict[int, Batch] = {}
+        #: Pickles of functions, by digest, that the manager sends once.
         self._codes: dict[str, bytes] = {}
         self._stopping = False
         #: Workers that had one short batch when they were last looked at, and may get another.
@@ -62,8 +63,10 @@ class Dispatcher:
 
     def add(self, run: messages.RunBatch, frames: list[bytes]) -> None:
         """Take a batch."""
+        if run.renewed:
+            self._codes.clear()
         self._codes.update(zip(run.sent, frames[1:], strict=True))
-        batch = Batch(run, frames[0])
+        batch = Batch(run, frames[0], {digest: self._codes[digest] for digest in run.functions})
         self._batches[run.batch] = batch
         if self._stopping:
             self._give_back(batch, _ENDED)
@@ -285,8 +288,9 @@ class Dispatcher:
 
     def _give(self, worker: Worker, batch: Batch) -> None:
         run = batch.run
-        unknown = [digest for digest in run.functions if digest not in worker.functions]
-        worker.functions.update(unknown)
+        unknown, renewed = worker.functions.lacking(run.functions)
+        sent = {digest: batch.codes[digest] for digest in unknown}
+        worker.functions.add(sent)
         if not worker.batches:
             self._pool.occupy(worker)
         worker.batches.append(batch)
@@ -305,5 +309,6 @@ class Dispatcher:
             run.limit,
             worker.hosts,
             worker.had,
+            renewed,
         )
-        self._pool.send(worker, run, [batch.body, *(self._codes[digest] for digest in unknown)])
+        self._pool.send(worker, run, [batch.body, *sent.values()])

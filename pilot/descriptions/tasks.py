@@ -310,8 +310,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
                 ranks=self.ranks or 0,
                 nodes=self.nodes or 0,
             ),
-            pilots=(self.pilot,) if self.pilot else self.pilots,
-            labels=self.labels,
+            pilots=(self.pilot,) if self.pilot else tuple(self.pilots),
+            labels=tuple(self.labels),
             priority=self.priority,
             duration=self.expected_duration,  # type: ignore[arg-type]
             timeout=self.timeout,  # type: ignore[arg-type]
@@ -353,3 +353,16 @@ def with_place(fields: Mapping[str, Any], place: int) -> Mapping[str, Any]:
     if (key := fields.get("key")) is None:
         return fields
     return {**fields, "key": f"{key}/{place}"}
+
+
+def with_key(wanted: TaskDescription, key: str | None) -> TaskDescription:
+    """A description with a key that was given beside it; None: none was.
+
+    Raises:
+        DescriptionError: it has another key.
+    """
+    if key is None:
+        return wanted
+    if wanted.key not in (None, key):
+        raise wanted.wrong("key", f"the same as that of the call, {key!r}")
+    return msgspec.structs.replace(wanted, key=key)

@@ -17,6 +17,7 @@ from pilot.scheduling import events
 from pilot.states import is_final
 from pilot.version import versions
 from pilot.wire import messages
+from pilot.wire.known_functions import KnownFunctions
 from pilot.wire.link import Link
 from pilot.wire.messages import Message, Work
 from pilot.wire.server import Server
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 SILENT_SECONDS = 30.0
 #: How often a message that cannot be handled is requested again.
 HANDLING_TRIES = 3
-#: Functions that an agent is known to have, at most.
-MOST_FUNCTIONS = 10_000
 #: Messages that are handled before tasks are sent to pilots again, and users' calls get their turn.
 READ_AT_ONCE = 16
 
@@ -52,8 +51,7 @@ class _Agent:
         self.host: str | None = None
         #: Node → host, of the nodes that it has or had.
         self.hosts: dict[str, str] = {}
-        #: Digests of the functions that it has.
-        self.functions: set[str] = set()
+        self.functions = KnownFunctions()
 
     def _transmit(self, message: Message, frames: Sequence[bytes | memoryview]) -> None:
         """Send, or lose it: the link keeps it, and the agent asks for what it lacks."""
@@ -320,7 +318,7 @@ class Agents:
             works.append(Work(entry.id, index, entry.payload, timeout, own))
         if agent is None:
             return  # it is gone; the event that says so is on its way
-        unknown = [digest for digest in indices if digest not in agent.functions]
+        unknown, renewed = agent.functions.lacking(indices)
         tasks = [work.task for work in works]
         head = messages.RunBatch(
             command.batch,
@@ -331,11 +329,11 @@ class Agents:
             command.give_back_after,
             command.alone,
             limit,
+            renewed=renewed,
         )
         body = messages.encode(messages.BatchBody(works, values))
         codes = {entry.function.digest: entry.function.code for entry in command.entries} if unknown else {}
-        agent.link.send(head, [body, *(codes[digest] for digest in unknown)])
-        if len(agent.functions) > MOST_FUNCTIONS:  # they are sent again
-            agent.functions.clear()
-        agent.functions.update(unknown)
+        sent = {digest: codes[digest] for digest in unknown}
+        agent.link.send(head, [body, *sent.values()])
+        agent.functions.add(sent)
         self._state.observers.sent(command.entries, command.pilot, now)

@@ -14,39 +14,47 @@ CLOSE_SECONDS = 5.0
 
 
 class Callbacks:
-    """What is to be called, in order."""
+    """What is to be called, in order. Any thread may call it."""
 
     def __init__(self) -> None:
+        #: Held for a moment, to read or write the next three.
+        self._changed = threading.Condition()
         self._calls: deque[Callable[[], object]] = deque()
-        self._wake = threading.Semaphore(0)
-        self._is_over = False
+        self._is_over = self._has_ended = False
         self.thread = threading.Thread(target=self._run, name="pilot-callbacks", daemon=True)
 
     def add(self, call: Callable[[], object]) -> None:
         """Have this called; here, when the thread has ended."""
-        self._calls.append(call)
-        self._wake.release()
-        if self._is_over and not self.thread.is_alive():
-            self._call_next()
+        with self._changed:
+            has_ended = self._has_ended
+            if not has_ended:
+                self._calls.append(call)
+                self._changed.notify()
+        if has_ended:
+            _make(call)
 
     def close(self) -> None:
         """Wait until those are called that were added; not in a callback."""
-        self._is_over = True
-        self._wake.release()
+        with self._changed:
+            self._is_over = True
+            self._changed.notify()
         if self.thread.is_alive() and threading.current_thread() is not self.thread:
             self.thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
-        while True:
-            self._wake.acquire()
-            if not self._calls:
-                if self._is_over:
-                    return
-                continue
-            self._call_next()
+        while (call := self._next()) is not None:
+            _make(call)
 
-    def _call_next(self) -> None:
-        try:
-            self._calls.popleft()()
-        except BaseException:
-            log.exception("a callback cannot be called")
+    def _next(self) -> Callable[[], object] | None:
+        """What is to be called next, waited for; None: nothing any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._calls or self._is_over)
+            self._has_ended = not self._calls
+            return self._calls.popleft() if self._calls else None
+
+
+def _make(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except BaseException:
+        log.exception("a callback cannot be called")

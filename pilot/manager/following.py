@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-import threading
-from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import ERRORS, ErrorCode, SessionError
+from pilot.errors import ERRORS, ErrorCode
 from pilot.manager.journal import AttemptRow, EndedRows, PilotChangeRow, PilotRow
-from pilot.manager.sqlite_reader import SqliteReader, connect_to_read
+from pilot.manager.sqlite_reader import FileReader
 from pilot.results import OK, TIMED_OUT, Failure
 from pilot.states import PilotState, TaskState, is_final
 from pilot.wire import payload
@@ -73,35 +70,11 @@ class JournalFollower:
         folder.check_private()
         self.folder = folder
         self._spool = Spool(folder.spool)
-        self._reader = SqliteReader(folder.journal_path, partial(connect_to_read, folder.journal_path))
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._has_log = False
+        self._reader = FileReader(folder.journal_path)
 
     def close(self) -> None:
         """Close the files."""
-        with self._lock:
-            self._close()
-
-    def _close(self) -> None:
         self._reader.close()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _execute(self, sql: str, *values: Any) -> list[Any]:
-        journal = self.folder.journal_path
-        with self._lock:
-            has_log = journal.with_name(f"{journal.name}-wal").exists()
-            if has_log != self._has_log:  # a manager has come or gone: it must be opened in another way
-                self._close()
-                self._has_log = has_log
-            try:
-                self._connection = self._connection or connect_to_read(journal)
-                return self._connection.execute(sql, values).fetchall()
-            except (sqlite3.Error, UnicodeError) as error:
-                text = f"the journal {journal} cannot be read, or is damaged: {error}"
-                raise SessionError(text, path=str(journal)) from error
 
     # ---- all of a session -----------------------------------------------------------------------------------------
 
@@ -110,20 +83,18 @@ class JournalFollower:
         """True while a manager has the session."""
         return self.folder.lock.is_held()
 
-    def mark(self) -> tuple[float, ...]:
+    def mark(self) -> tuple[int, int]:
         """A value that differs as soon as something was written."""
-        journal = self.folder.journal_path
-        files = (journal, journal.with_name(f"{journal.name}-wal"))
-        return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
+        return self._reader.mark()
 
     def submitted(self, after: int) -> list[tuple[int, str, float]]:
         """The tasks with larger ids, in order: id, name, and when each was submitted."""
-        return [(id, name, submitted) for id, submitted, name in self._execute(_NEW, after)]
+        return [(id, name, submitted) for id, submitted, name in self._reader.query(_NEW, after)]
 
     def ended(self, first: int, last: int) -> list[TaskLine]:
         """The tasks from the first id to the last one that are over, in order."""
         lines = []
-        for id, state, pilot, submitted, started, seconds, bound, name in self._execute(_ENDED, first, last):
+        for id, state, pilot, submitted, started, seconds, bound, name in self._reader.query(_ENDED, first, last):
             over = started + seconds if started is not None else bound or submitted
             ran = None if started is None else seconds
             lines.append(TaskLine(id, name, TaskState(state), pilot or "", submitted, started, ran, over))

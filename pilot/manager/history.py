@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from functools import partial
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -12,7 +11,7 @@ from pilot.manager import recovery
 from pilot.manager.journal import EstimateRow, unpack_estimates
 from pilot.manager.recorded import RecordedTasks
 from pilot.manager.recovery import RestoredPilot
-from pilot.manager.sqlite_reader import SqliteReader, connect_to_read
+from pilot.manager.sqlite_reader import FileReader
 from pilot.resources import QPUEstimate, Terms
 from pilot.results import OK
 from pilot.wire.session import SessionFolder
@@ -57,7 +56,7 @@ def read(session_dir: str | os.PathLike[str]) -> History:
     """
     folder = SessionFolder.find(session_dir)
     folder.check_private()
-    journal = SqliteReader(folder.journal_path, partial(connect_to_read, folder.journal_path))
+    journal = FileReader(folder.journal_path)
     with closing(journal), journal.frozen():
         restored = recovery.read(journal, folder.path, rejoin=False)
         ended = RecordedTasks(journal, WeakValueDictionary()).read(1, restored.last_task)

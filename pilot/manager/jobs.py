@@ -75,12 +75,12 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
         gpus=wanted.gpus_per_node,
         memory=memory_of(wanted),
         devices=devices(wanted),
-        environment=mpi | {LOG_LEVEL: str(logging.getLogger().level)} | wanted.environment,
+        environment=mpi | {LOG_LEVEL: str(logging.getLogger().level), **wanted.environment},
         working_directory=str(Path(wanted.working_directory or "").expanduser().absolute()),
         scratch=wanted.scratch or "",
         interface=wanted.interface or "",
         orphan_timeout=wanted.orphan_timeout,  # type: ignore[arg-type]  # seconds since it was built
-        tunnel=wanted.tunnel,
+        tunnel=tuple(wanted.tunnel),
         walltime=wanted.seconds,
         drain=wanted.drain_seconds,
         ports=wanted.ports,
@@ -394,15 +394,22 @@ class PlaceholderJobs:
         if self._calls.is_over:
             self._calls.shutdown()
             return
-        if not self._comes_to_it():
-            self._leave_starting()
-            return
-        while self._jobs and time.monotonic() < deadline:
-            self._calls.submit(self._look).result()
+        answers = self._comes_to_it()
+        while answers and self._jobs and time.monotonic() < deadline:
+            answers = self._is_made(self._look)
             if self._jobs:
                 time.sleep(0.02)
-        self._calls.submit(self._end_all)
-        self._calls.shutdown()
+        if answers and self._is_made(self._end_all):
+            self._calls.shutdown()
+        else:
+            self._leave_starting()
+
+    def _is_made(self, call: Callable[[], object]) -> bool:
+        """Have the thread make a call, and wait for it; False when that takes longer than `END_SECONDS`."""
+        made = self._calls.submit(call)
+        with contextlib.suppress(TimeoutError):
+            made.result(END_SECONDS)
+        return made.done()
 
     def _comes_to_it(self) -> bool:
         """Wait for what the thread does now: a job that is being submitted is among ours then. False when that takes

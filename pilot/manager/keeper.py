@@ -13,7 +13,8 @@ from pilot.wire.spool import Spool
 
 
 class Keeper(Protocol):
-    """What the handles ask of their session. Any thread may call it; only `wait_job_ended` blocks."""
+    """What the handles ask of their session. Any thread may call it; only `wait_job_ended` and
+    `add_nodes` block."""
 
     @property
     def tasks(self) -> Mapping[int, Any]:
@@ -49,7 +50,7 @@ class Keeper(Protocol):
         """Done when all that the manager's thread hears of before this is on disk. Callbacks must not block."""
 
     def add_nodes(self, pilot: str, count: int) -> None:
-        """Ask for a further job of so many nodes."""
+        """Ask for a further job of so many nodes; blocks for a moment."""
 
     def wait_job_ended(self, pilot: str) -> None:
         """Wait, for some seconds at most, until the pilot's job is gone."""

@@ -53,13 +53,6 @@ def check_same(task: Task, known: KeyRow, key: Key) -> None:
         )
 
 
-def with_key(wanted: TaskDescription, key: str) -> TaskDescription:
-    """A description with a key that was given beside it."""
-    if wanted.key not in (None, key):
-        raise wanted.wrong("key", f"the same as that of the call, {key!r}")
-    return msgspec.structs.replace(wanted, key=key)
-
-
 def keyed(work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str) -> TaskDescription:
     """The description of a call with a key. One that the callable could want itself is not taken from it."""
     if "key" in _arguments_of(work):

@@ -25,7 +25,7 @@ ASK_SECONDS = 0.1
 class Mailbox:
     """New tasks, and in a queue of their own all other items. Many threads put, one takes.
 
-    It needs no lock: each operation of a deque is atomic.
+    Its queues need no lock: each operation of a deque is atomic.
     """
 
     def __init__(self) -> None:
@@ -36,6 +36,9 @@ class Mailbox:
         self.descriptor, self._writer = os.pipe()
         os.set_blocking(self.descriptor, False)
         os.set_blocking(self._writer, False)
+        #: Held for a moment, to write to the pipe or to close it: the number of a closed descriptor is soon that of
+        #: another file. A handler of a signal, or a finalizer, may come while its own thread holds it.
+        self._piping = threading.RLock()
         #: The threads that must not wait for the one that takes: itself, and those that it waits for.
         self.own_threads: set[threading.Thread] = set()
         #: True when no more tasks are taken: who puts one must cancel it.
@@ -64,8 +67,8 @@ class Mailbox:
     def wake(self) -> None:
         """End the sleep of the thread that takes."""
         self._sleeping = False
-        if not self._is_closed:
-            with contextlib.suppress(BlockingIOError):
+        with self._piping, contextlib.suppress(BlockingIOError):
+            if not self._is_closed:
                 os.write(self._writer, b"x")
 
     def is_own_thread(self) -> bool:
@@ -123,6 +126,7 @@ class Mailbox:
 
     def close(self) -> None:
         """Close the pipe: nothing is taken any more."""
-        self._is_closed = True
-        os.close(self.descriptor)
-        os.close(self._writer)
+        with self._piping:
+            self._is_closed = True
+            os.close(self.descriptor)
+            os.close(self._writer)

@@ -167,10 +167,12 @@ class MapResult(Sequence[R]):
 
     def _ends(self, chunk: int) -> tuple[list[Any], dict[int, bytes]]:
         """The results of a chunk, and the errors of its inputs by their places; kept for what is read next."""
-        if self._read[0] != chunk:
+        known, ends = self._read  # another thread may read another chunk meanwhile
+        if known != chunk:
             result = self.tasks[chunk].result()
-            self._read = chunk, (result.values(), result.errors)
-        return self._read[1]
+            ends = result.values(), result.errors
+            self._read = chunk, ends
+        return ends
 
     def _error(self, chunk: int, place: int, error: bytes) -> BaseException:
         task = self.tasks[chunk]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -178,7 +178,7 @@ class Objects(Mapping[int, ObjectRef]):
         return repr(dict(self))
 
 
-def words_of(command: tuple[Any, ...]) -> tuple[Any, ...]:
+def words_of(command: Sequence[Any]) -> tuple[Any, ...]:
     """The words of a command; objects among them become paths where they are loaded."""
     return tuple(ObjectFile(word) if isinstance(word, ObjectRef) else word for word in command)
 

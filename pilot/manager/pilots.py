@@ -9,7 +9,7 @@ from typing import Any
 
 from pilot import html, registry
 from pilot.descriptions import PilotDescription
-from pilot.errors import PilotError, PilotFailed
+from pilot.errors import PilotError, PilotFailed, invalid
 from pilot.manager.clients import Clients
 from pilot.manager.keeper import Keeper
 from pilot.manager.waiting import wait_for
@@ -105,21 +105,32 @@ class Pilot:
         self._keeper.post(events.PilotStopAsked(self.id, drain=True))
 
     def add_nodes(self, count: int) -> None:
-        """Ask for a further job of so many nodes, which join this pilot as they come. Does not block.
+        """Ask for a further job of so many nodes, which join this pilot as they come. Does not wait for them.
 
         They end with the pilot; its walltime is the agent's job's.
 
         Raises:
-            DescriptionError: its launcher has no further nodes (local:// is one machine).
+            DescriptionError: ``count`` is no whole number of at least 1; or its launcher has no further nodes (local://
+                is one machine).
+            PilotError: it has ended, or drains.
+            SessionError: the manager is closed.
         """
+        if is_final(state := self._state) or state is PilotState.DRAINING:
+            raise PilotError(f"pilot {self.name} is {state.value}: no nodes join it any more; submit another pilot")
         self._keeper.add_nodes(self.id, count)
 
     def remove_nodes(self, count: int) -> None:
         """Give back so many nodes, those that came last first, each when it has finished what it runs. Does not block.
 
         The agent's node always stays. A job ends, and costs nothing any more, when all of its nodes are given back.
+
+        Raises:
+            DescriptionError: ``count`` is no whole number of at least 1.
+            SessionError: the manager is closed.
         """
         self._keeper.check_open()
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise invalid("remove_nodes: count", count, "a whole number of at least 1")
         self._keeper.post(events.RemoveNodes(self.id, count))
 
     def cancel(self) -> None:
@@ -186,6 +197,8 @@ class Scaler:
     def __repr__(self) -> str:
         return f"<Scaler {self.id} {self.scaling.minimum} to {self.scaling.maximum} pilots>"
 
+
+publish(Scaler)
 
 #: The columns of a table of pilots in a notebook.
 HTML_HEAD = ("pilot", "engine", "state", "nodes", "cores", "QPUs", "")

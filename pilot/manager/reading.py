@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from concurrent.futures import Future
-from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 from weakref import WeakValueDictionary
@@ -19,8 +18,9 @@ from pilot.manager.infos import task_info
 from pilot.manager.journal import Recorded
 from pilot.manager.pilots import Pilot, change_pilot
 from pilot.manager.recorded import RecordedTasks
-from pilot.manager.sqlite_reader import SqliteReader, connect_to_read
+from pilot.manager.sqlite_reader import FileReader
 from pilot.manager.view import SessionView
+from pilot.publishing import publish
 from pilot.results import Outcome, TaskInfo, Value
 from pilot.wire.session import SessionFolder
 from pilot.wire.spool import Spool
@@ -38,7 +38,7 @@ class _ReadState:
         self.callbacks = Callbacks()
         self.tasks: dict[int, Task] = {}
         self.pilots: dict[str, Pilot] = {}
-        self.journal = SqliteReader(path, partial(connect_to_read, path))
+        self.journal = FileReader(path)
         counted = read_count(path)
         with self.journal.frozen():  # a manager may write meanwhile
             if lost := tell_lost(path, counted, self.journal.commits()):
@@ -139,3 +139,6 @@ class SessionReader(SessionView):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+publish(SessionReader)

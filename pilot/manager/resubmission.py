@@ -130,7 +130,7 @@ class Resubmission:
             needs[stand[id].id] = reference if stand[id].id == id else own
         known = entry_of(old)
         entry = TaskRecord(
-            next(self._state.task_ids),
+            self._submitter.next_id(),
             known.function,
             work.arguments,
             known.terms,

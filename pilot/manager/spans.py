@@ -6,7 +6,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
-from functools import partial
 from math import inf
 
 import msgspec
@@ -14,7 +13,7 @@ import msgspec
 from pilot.manager.handles import Task, entry_of, outcome_of
 from pilot.manager.journal import AttemptRow, TermsRow, WorkerRow
 from pilot.manager.pilots import Pilot
-from pilot.manager.sqlite_reader import SqliteReader, connect_to_read
+from pilot.manager.sqlite_reader import FileReader
 from pilot.plots.sessions import SessionSpans
 from pilot.plots.timelines import PilotSpan, TaskSpan
 from pilot.resources import Terms
@@ -40,7 +39,7 @@ def read(
     now = time.time()
     names = _names(pilots)
     handles = {task.id: task for task in unrecorded or () if only is None or task.id in only}
-    journal = SqliteReader(folder.journal_path, partial(connect_to_read, folder.journal_path))
+    journal = FileReader(folder.journal_path)
     with closing(journal), journal.frozen():
         runs = journal.runs()
         cores = {

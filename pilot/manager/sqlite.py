@@ -196,14 +196,22 @@ class SqliteJournal(SqliteReader, Journal):
             while not self._commit(rows, forgotten) and not self._closing:
                 time.sleep(RETRY_SECONDS)
             if marks and self.trouble is None:
-                if others := [mark for mark in marks if not callable(mark)]:
-                    self._on_commit(others)
-                for mark in marks:
-                    if callable(mark):
-                        mark()
+                self._hand_back(marks)
             rows, marks, forgotten = {}, [], []  # there may be 100,000 of them, and nothing may come for long
             if self._closing and not (self._forgotten or any(self._rows.values())):
                 return
+
+    def _hand_back(self, marks: list[Any]) -> None:
+        """What comes before these marks is committed. Whatever one does, the others come, and further rows are
+        written."""
+        calls = [mark for mark in marks if callable(mark)]
+        if others := [mark for mark in marks if not callable(mark)]:
+            calls.insert(0, partial(self._on_commit, others))
+        for call in calls:
+            try:
+                call()
+            except BaseException:
+                log.exception("what waited for a commit cannot be told of it")
 
     def _commit(self, rows: dict[type[Row], list[Row]], forgotten: list[int]) -> bool:
         try:
@@ -218,7 +226,7 @@ class SqliteJournal(SqliteReader, Journal):
                 self._db.execute("COMMIT")
                 self._commits += 1
                 self._count.write(self._commits)
-        except sqlite3.Error as error:
+        except Exception as error:  # of SQLite; or there is no memory: whatever it is, the thread goes on
             if self._db.in_transaction:
                 with contextlib.suppress(sqlite3.Error):  # the next try says what is wrong
                     self._db.execute("ROLLBACK")

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,13 @@ from pilot.states import TaskState
 def connect_to_read(journal: Path) -> sqlite3.Connection:
     """A connection that only reads. Without a log beside it (``-wal``) nobody writes the file; to open it as immutable
     makes no log either."""
-    mode = "mode=ro" if journal.with_name(f"{journal.name}-wal").exists() else "immutable=1"
+    mode = "mode=ro" if log_of(journal).exists() else "immutable=1"
     return sqlite3.connect(f"{journal.as_uri()}?{mode}", uri=True, check_same_thread=False, isolation_level=None)
+
+
+def log_of(journal: Path) -> Path:
+    """The file with what is not in the journal's own file yet; it is there as long as somebody may write."""
+    return journal.with_name(f"{journal.name}-wal")
 
 
 #: In a forked child, the connections of its parent: they would be closed when nothing refers to them.
@@ -81,11 +87,11 @@ class SqliteReader(JournalReader):
     def frozen(self) -> Iterator[None]:
         """In the block all is read as it is at one moment, whatever is written meanwhile."""
         with self._lock:
-            self._execute("BEGIN")
+            self.query("BEGIN")
             try:
                 yield
             finally:
-                self._execute("ROLLBACK")
+                self.query("ROLLBACK")
 
     def forked(self) -> None:
         """A child must not use, nor close, a connection of its parent (sqlite.org, How To Corrupt, 2.6)."""
@@ -102,7 +108,12 @@ class SqliteReader(JournalReader):
                 self._connection.close()
                 self._connection = None
 
-    def _execute(self, sql: str, *values: Any) -> list[Any]:
+    def query(self, sql: str, *values: Any) -> list[Any]:
+        """All rows of a statement.
+
+        Raises:
+            SessionError: the journal cannot be read.
+        """
         with self._lock:
             try:
                 self._connection = self._connection or self._connect()
@@ -118,7 +129,7 @@ class SqliteReader(JournalReader):
 
     def commits(self) -> int:
         """How often the journal was committed."""
-        commits: int = self._execute("PRAGMA user_version")[0][0]
+        commits: int = self.query("PRAGMA user_version")[0][0]
         return commits
 
     # ---- all rows -----------------------------------------------------------------------------------------------
@@ -126,7 +137,7 @@ class SqliteReader(JournalReader):
     def columns(self, kind: type[Row]) -> list[str]:
         """The columns that there are for rows of a kind: an earlier version kept no such rows, or not the last ones."""
         if not (known := self._found_columns.get(kind)):
-            there = {name for (name,) in self._execute("SELECT name FROM pragma_table_info(?)", kind.table)}
+            there = {name for (name,) in self.query("SELECT name FROM pragma_table_info(?)", kind.table)}
             known = self._found_columns[kind] = [name for name in kind.__struct_fields__ if name in there]
         return known
 
@@ -134,7 +145,7 @@ class SqliteReader(JournalReader):
         """The rows of a kind for which something is true, in the order in which they were handed over."""
         if not (names := self.columns(kind)):
             return []
-        found = self._execute(f"SELECT {','.join(names)} FROM {kind.table} WHERE {condition} ORDER BY rowid", *values)
+        found = self.query(f"SELECT {','.join(names)} FROM {kind.table} WHERE {condition} ORDER BY rowid", *values)
         return [kind(*row) for row in found]
 
     def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
@@ -142,33 +153,33 @@ class SqliteReader(JournalReader):
 
     def unfinished(self) -> list[TaskRow]:
         columns = ",".join(TaskRow.__struct_fields__)
-        found = self._execute(f"SELECT {columns} FROM tasks WHERE id NOT IN (SELECT task FROM results) ORDER BY id")
+        found = self.query(f"SELECT {columns} FROM tasks WHERE id NOT IN (SELECT task FROM results) ORDER BY id")
         return [TaskRow(*row) for row in found]
 
     def ended(self) -> list[int]:
         both = "FROM results JOIN tasks ON id = task"
-        for (id,) in self._execute(f"SELECT task {both} WHERE {_IS_DAMAGED} LIMIT 1"):
+        for (id,) in self.query(f"SELECT task {both} WHERE {_IS_DAMAGED} LIMIT 1"):
             raise SessionError(f"the journal {self.name} is damaged: the rows of task {id}", path=self.name)
-        return [id for (id,) in self._execute(f"SELECT task {both} ORDER BY task")]
+        return [id for (id,) in self.query(f"SELECT task {both} ORDER BY task")]
 
     def not_done(self) -> list[tuple[int, TaskState]]:
-        found = self._execute(f"SELECT task, state FROM results WHERE state != '{TaskState.DONE.value}'")
+        found = self.query(f"SELECT task, state FROM results WHERE state != '{TaskState.DONE.value}'")
         return [(id, TaskState(state)) for id, state in found]
 
     def kept_arguments(self) -> list[Value]:
         failed = f"SELECT task FROM results WHERE status IS NOT {OK}"
-        found = self._execute(f"SELECT payload FROM tasks WHERE id IN ({failed}) AND typeof(payload) = 'text'")
+        found = self.query(f"SELECT payload FROM tasks WHERE id IN ({failed}) AND typeof(payload) = 'text'")
         return [unpack(payload) for (payload,) in found]
 
     def needs(self) -> dict[int, tuple[int, ...]]:
         """Of each task that needs others, their ids."""
-        found = self._execute("SELECT id, needs FROM tasks WHERE needs IS NOT NULL")
+        found = self.query("SELECT id, needs FROM tasks WHERE needs IS NOT NULL")
         return {id: tuple(unpack_needs(needs)) for id, needs in found}
 
     def runs(self) -> list[tuple[int, float, str | None, str | None, float | None, float | None, int, str | None]]:
         """Of each task: id, when it was submitted, pilot, worker, when it began, seconds that it ran, the number of its
         terms, and its state; what is not known is None. In the order of ids."""
-        return self._execute(
+        return self.query(
             "SELECT id, submitted, results.pilot, results.worker, started, seconds, terms, state "
             "FROM tasks LEFT JOIN results ON task = id ORDER BY id"
         )
@@ -177,28 +188,64 @@ class SqliteReader(JournalReader):
 
     def row(self, kind: type[AnyRow], key: int | str) -> AnyRow | None:
         names = kind.__struct_fields__
-        found = self._execute(f"SELECT {','.join(names)} FROM {kind.table} WHERE {names[0]} = ?", key)
+        found = self.query(f"SELECT {','.join(names)} FROM {kind.table} WHERE {names[0]} = ?", key)
         return kind(*found[0]) if found else None
 
     def ended_between(self, first: int, last: int) -> list[EndedRows]:
         attempts: dict[int, list[AttemptRow]] = {}
         for one in self._some(AttemptRow, "task BETWEEN ? AND ?", first, last):
             attempts.setdefault(one.task, []).append(one)
-        keys = dict(self._execute("SELECT task, key FROM keys WHERE task BETWEEN ? AND ?", first, last))
+        keys = dict(self.query("SELECT task, key FROM keys WHERE task BETWEEN ? AND ?", first, last))
         width = len(TaskRow.__struct_fields__)
         return [
             EndedRows(TaskRow(*row[:width]), ResultRow(*row[width:]), attempts.get(row[0], []), keys.get(row[0]))
-            for row in self._execute(f"{_ENDED} WHERE task BETWEEN ? AND ? ORDER BY task", first, last)
+            for row in self.query(f"{_ENDED} WHERE task BETWEEN ? AND ? ORDER BY task", first, last)
         ]
 
     def value(self, task: int) -> Value:
-        found = self._execute("SELECT value FROM results WHERE task = ?", task)
+        found = self.query("SELECT value FROM results WHERE task = ?", task)
         return unpack(found[0][0]) if found else None
 
     def output(self, task: int) -> tuple[str, str]:
-        found = self._execute("SELECT stdout, stderr FROM results WHERE task = ?", task)
+        found = self.query("SELECT stdout, stderr FROM results WHERE task = ?", task)
         return (found[0][0] or "", found[0][1] or "") if found else ("", "")
 
     def work(self, task: int) -> tuple[Value, Needs] | None:
-        found = self._execute("SELECT payload, needs FROM tasks WHERE id = ?", task)
+        found = self.query("SELECT payload, needs FROM tasks WHERE id = ?", task)
         return (unpack(found[0][0]), unpack_needs(found[0][1])) if found else None
+
+
+class FileReader(SqliteReader):
+    """Reads the journal of a session that another manager may have, or open meanwhile; changes nothing."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, partial(connect_to_read, path))
+        self._files = path, log_of(path)
+        #: When they were written, where the connection was told that nobody writes them; None: SQLite looks itself.
+        self._unchanged: tuple[int, ...] | None = None
+
+    def query(self, sql: str, *values: Any) -> list[Any]:
+        with self._lock:
+            if self._connection is None or not self._connection.in_transaction:
+                self._look()
+            return super().query(sql, *values)
+
+    def _look(self) -> None:
+        """When a manager has come or gone, the file has to be opened anew: SQLite keeps the pages of one that it was
+        told nobody writes."""
+        written = self.mark()
+        unchanged = None if written[1] else written
+        if unchanged != self._unchanged:
+            self._unchanged = unchanged
+            self.close()
+
+    def mark(self) -> tuple[int, int]:
+        """When the file and its log were written last, in nanoseconds; 0: it is not there."""
+        return _written(self._files[0]), _written(self._files[1])
+
+
+def _written(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -185,9 +185,11 @@ class SessionState:
         return commit
 
     def add_nodes(self, pilot: str, count: int) -> None:
-        """Ask for a further job of so many nodes, which join this pilot. Does not block."""
+        """Ask for a further job of so many nodes, which join this pilot."""
         self.check_open()
-        self.jobs.add_nodes(pilot, self.pilots[pilot].description, count)
+        wanted = self.pilots[pilot].description
+        # behind the start of the pilot, which writes what its nodes read
+        self.mailbox.ask(lambda: self.jobs.add_nodes(pilot, wanted, count))
 
     def wait_job_ended(self, pilot: str) -> None:
         """Wait, for some seconds at most, until the pilot's job is gone."""

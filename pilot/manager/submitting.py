@@ -94,7 +94,7 @@ class Submitter:
         """One task: ``work(*args, **kwargs)``.
 
         Args:
-            work: a callable, or what `function` returned for one.
+            work: a callable, or its record in `functions`.
             args: its arguments, tasks among them at any depth.
             kwargs: the same, by name.
             terms: what it takes.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from pilot.errors import ERRORS, ErrorCode, SessionError
 from pilot.manager.journal import SCHEMA, unpack
-from pilot.manager.sqlite_reader import connect_to_read
+from pilot.manager.sqlite_reader import connect_to_read, log_of
 from pilot.results import TIMED_OUT, Failure
 from pilot.states import PilotState, TaskState, is_final
 from pilot.wire import names
@@ -94,9 +95,9 @@ def summary(path: Path) -> Summary:
         SessionError: there is no session in this folder, a later version has made it, or its journal cannot be read.
     """
     folder = SessionFolder.find(path)
-    in_use = folder.lock.is_held()
+    in_use, journal = folder.lock.is_held(), folder.journal_path
     try:
-        with contextlib.closing(connect_to_read(folder.journal_path)) as db:
+        with contextlib.closing(connect_to_read(journal)) as db:
             schema = _schema(db)
             if schema > SCHEMA:
                 raise SessionError(
@@ -104,16 +105,14 @@ def summary(path: Path) -> Summary:
                     path=str(folder.path),
                 )
             first = "SELECT min(time) FROM (SELECT time FROM pilot_changes UNION ALL SELECT submitted FROM tasks)"
-            files = [file.stat().st_size for file in _files(folder.spool)]
+            files = [about.st_size for about in _present(folder.spool.glob("*"))]
             return Summary(
                 path=str(folder.path),
                 name=next((name for name, named in names.known().items() if named == folder.path), ""),
                 schema=schema,
                 in_use=in_use,
                 started=db.execute(first).fetchone()[0],
-                changed=max(
-                    file.stat().st_mtime for file in folder.path.glob("journal.sqlite*") if file.suffix != ".sqlite-shm"
-                ),
+                changed=max(about.st_mtime for about in _present((journal, log_of(journal)))),
                 pilots=_pilots(db, schema),
                 tasks=_tasks(db),
                 errors=_errors(db),
@@ -121,13 +120,16 @@ def summary(path: Path) -> Summary:
                 spool_bytes=sum(files),
             )
     except (sqlite3.Error, msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
-        where = str(folder.journal_path)
+        where = str(journal)
         raise SessionError(f"{where} is not the journal of a session, or is damaged: {error}", path=where) from error
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    with contextlib.suppress(FileNotFoundError):
-        yield from folder.iterdir()
+def _present(files: Iterable[Path]) -> Iterator[os.stat_result]:
+    """What the system says of files; of those that a manager removes meanwhile nothing."""
+    with contextlib.suppress(FileNotFoundError):  # their folder is removed
+        for file in files:
+            with contextlib.suppress(FileNotFoundError):
+                yield file.stat()
 
 
 def _schema(db: sqlite3.Connection) -> int:

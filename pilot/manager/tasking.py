@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
 from pilot.descriptions import TaskDescription
-from pilot.descriptions.tasks import with_place
+from pilot.descriptions.tasks import with_key, with_place
 from pilot.errors import DescriptionError
 from pilot.manager import maps, windows
 from pilot.manager.functions import OPTIONS, check_options
 from pilot.manager.handles import Task, tasks_of
-from pilot.manager.keys import keyed, with_key
+from pilot.manager.keys import keyed
 from pilot.manager.maps import ChunkSize, MapResult, check_fields, without_key
 from pilot.manager.objects import ObjectRef
 from pilot.manager.resubmission import Resubmission
@@ -79,8 +79,7 @@ class TaskSession(Session):
         if isinstance(work, TaskDescription) or (not callable(work) and isinstance(work, Mapping)):
             if args or kwargs:
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
-            wanted = TaskDescription.build(work)
-            return self._submitter.submit_described(wanted if key is None else with_key(wanted, key))
+            return self._submitter.submit_described(with_key(TaskDescription.build(work), key))
         if kwargs and not OPTIONS.isdisjoint(kwargs):
             check_options(work, kwargs)
         if key is not None:
@@ -109,6 +108,14 @@ class TaskSession(Session):
         return tasks
 
     @overload
+    def map(
+        self, function: Callable[..., R], first: Many, /, *others: Many, window: int, chunksize: int = 1, **fields: Any
+    ) -> Iterator[R]: ...
+    @overload
+    def map(
+        self, function: Callable[..., R], first: Many, /, *others: Many, chunksize: ChunkSize, **fields: Any
+    ) -> MapResult[R]: ...
+    @overload
     def map(self, function: Callable[[A], R], first: Iterable[A | Task[A]], /, **fields: Any) -> list[Task[R]]: ...
     @overload
     def map(
@@ -123,14 +130,6 @@ class TaskSession(Session):
     def map(
         self, function: Callable[..., R], first: Many, second: Many, third: Many, /, *others: Many, **fields: Any
     ) -> list[Task[R]]: ...
-    @overload
-    def map(
-        self, function: Callable[..., R], first: Many, /, *others: Many, chunksize: ChunkSize, **fields: Any
-    ) -> MapResult[R]: ...
-    @overload
-    def map(
-        self, function: Callable[..., R], first: Many, /, *others: Many, window: int, chunksize: int = 1, **fields: Any
-    ) -> Iterator[R]: ...
     def map(
         self,
         function: Callable[..., Any],
@@ -169,7 +168,7 @@ class TaskSession(Session):
         """
         self._state.check_open()
         if window is not None:
-            return self._map_in_window(function, iterables, window, chunksize or 1, fields)
+            return self._map_in_window(function, iterables, window, 1 if chunksize is None else chunksize, fields)
         if chunksize is not None:
             return maps.submit(self.submit_task, self._submitter, function, iterables, chunksize, fields)
         inputs = zip(*iterables, strict=False)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from pilot import html
 from pilot.errors import SessionError, invalid
@@ -122,6 +122,12 @@ class SessionView:
         """The tasks whose end may not be in the journal yet; None: the session does not go on here."""
         return None
 
+    @overload
+    def wait_tasks(
+        self, tasks: Iterable[Task[R]], timeout: float | None = None
+    ) -> tuple[list[Task[R]], list[Task[R]]]: ...
+    @overload
+    def wait_tasks(self, tasks: None = None, timeout: float | None = None) -> tuple[list[Task], list[Task]]: ...
     def wait_tasks(
         self, tasks: Iterable[Task[R]] | None = None, timeout: float | None = None
     ) -> tuple[list[Task[R]], list[Task[R]]]:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 #: Weights of the effective utilisation, of one minus the entanglement ratio, and of one minus the parallelism.
 WEIGHTS = (0.25, 0.25, 0.5)
-#: The least score of the paper.
-PAPER_SCORE = 0.75
 
 
 class Program(msgspec.Struct, frozen=True):

@@ -223,7 +223,7 @@ def _where(description: TaskDescription, offer: Offer) -> tuple[tuple[str, ...],
         asks = description.min_fidelity is not None or bool(description.mitigation)
         found: tuple[str, ...] = (ANY_QPU,) if (offer.devices and not exact) or asks else ()
     else:
-        found = (names,) if isinstance(names, str) else names
+        found = (names,) if isinstance(names, str) else tuple(names)
         try:
             simulators = [name for name in found if name != ANY_QPU and (name == "aer" or not registry.is_device(name))]
         except DescriptionError as error:

@@ -21,7 +21,7 @@ def described(
     return Capacity(
         names,
         name,
-        description.labels,
+        tuple(description.labels),
         nodes,
         description.seconds,
         qpus=dict.fromkeys(devices),

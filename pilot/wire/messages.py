@@ -140,6 +140,8 @@ class RunBatch(Message, frozen=True, array_like=True):
     hosts: dict[str, int] = {}
     #: From agent to worker, for an MPI task: names of GPUs by host, in the order of its ranks, each rank as many.
     gpus: dict[str, list[str]] = {}
+    #: All functions of this batch are sent: those before it may be forgotten.
+    renewed: bool = False
 
 
 class OutcomesReport(Message, frozen=True, array_like=True):

@@ -305,12 +305,14 @@ def write_private(path: Path, data: bytes) -> None:
     Raises:
         SessionError: it cannot be written.
     """
-    part = path.with_suffix(".part")
+    part = path.parent / f".{secrets.token_hex(8)}.part"
     try:
-        part.unlink(missing_ok=True)
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
-        part.rename(path)
+        try:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(data)
+            part.rename(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise SessionError(f"{path} cannot be written: {error.strerror or error}", path=str(path)) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 
 from pilot.results import Outcome
 from pilot.wire import messages
@@ -16,10 +17,13 @@ class HeldBatch:
     """A batch that the worker has, shared by the two threads; a thread that reads or writes its fields holds
     ``lock``."""
 
-    def __init__(self, run: messages.RunBatch, batch: messages.BatchBody) -> None:
+    def __init__(
+        self, run: messages.RunBatch, batch: messages.BatchBody, functions: Sequence[tuple[str, bytes]]
+    ) -> None:
         self.lock = threading.Lock()
         self.id = run.batch
-        self.functions = run.functions
+        #: Digest and pickle of each.
+        self.functions = functions
         self.give_back_seconds = run.give_back_seconds
         #: It may take long, or has to be ended in time.
         self.has_attention = (

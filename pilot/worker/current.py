@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from pilot.descriptions import TaskDescription
-from pilot.descriptions.tasks import with_place
+from pilot.descriptions.tasks import with_key, with_place
 from pilot.errors import DescriptionError
 from pilot.publishing import publish
 from pilot.results import CANCELLED, OK
@@ -57,6 +57,14 @@ class CurrentManager:
 
     # ---- submitting -------------------------------------------------------------------------------------------
 
+    @overload
+    def submit_task(
+        self, work: TaskDescription | Mapping[str, Any], /, *, key: str | None = None
+    ) -> ChildTask[Any]: ...
+    @overload
+    def submit_task(
+        self, work: Callable[..., R], /, *args: Any, key: str | None = None, **kwargs: Any
+    ) -> ChildTask[R]: ...
     def submit_task(self, work: Any, /, *args: Any, key: str | None = None, **kwargs: Any) -> ChildTask[Any]:
         """Submit one task, as `PilotManager.submit_task` does. Blocks until the manager has taken it.
 
@@ -106,14 +114,10 @@ class CurrentManager:
         )
 
     def _described(self, work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str | None) -> TaskDescription:
-        if isinstance(work, TaskDescription):
-            if args or kwargs or key is not None:
-                raise DescriptionError("with a description, arguments and key belong into its args, kwargs and key")
-            return work
-        if not callable(work) and isinstance(work, Mapping):
+        if isinstance(work, TaskDescription) or (not callable(work) and isinstance(work, Mapping)):
             if args or kwargs:
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
-            return TaskDescription.build({**work, "key": key} if key is not None else work)
+            return with_key(TaskDescription.build(work), key)
         return TaskDescription(function=work, args=args, kwargs=kwargs, key=key)
 
     def _submit(self, wanted: list[TaskDescription]) -> list[ChildTask[Any]]:

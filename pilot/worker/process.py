@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from pilot.errors import PluginError, brief
 from pilot.interfaces import Noted, WorkerSpec
 from pilot.results import CANCELLED, RAISED, TIMED_OUT, Outcome
 from pilot.version import versions
@@ -82,6 +83,19 @@ def _place_ranks(batch: HeldBatch, folder: str) -> None:
     from pilot.worker.launch import RankLayout
 
     mpi.layout.set(RankLayout(batch.resources, batch.hosts, folder, batch.gpus))
+
+
+def _one_for_each(run_together: Any, calls: list[tuple[Any, ...]]) -> list[Any]:
+    """What the method of a `JointFunction` returns: a result for each call.
+
+    Raises:
+        PluginError: it is something else.
+    """
+    returned = run_together(calls)
+    if not isinstance(returned, Sequence) or len(returned) != len(calls):
+        name = type(run_together.__self__).__name__
+        raise PluginError(f"{name}.run_together returned {brief(returned)}; expected a list of {len(calls)} results")
+    return list(returned)
 
 
 class _Worker:
@@ -164,7 +178,7 @@ class _Worker:
         if works[0].task in batch.skip:
             return batch.step(Outcome(works[0].task, CANCELLED, batch.task_wall, 0.0))
         forget_classes()
-        function = self._functions.get(batch.functions[works[0].function])
+        function = self._functions.get(*batch.functions[works[0].function])
         at_once = together(function) if type(function) is not FunctionType else None
         if at_once is None:
             return batch.step(self._run_work(batch, works[0], function))
@@ -194,7 +208,7 @@ class _Worker:
                 results[work.task] = RAISED, payload.dump_exception(error)
         rest = [work for work in works if work.task not in results]
         try:
-            returned = function([args for args, _ in arguments])
+            returned = _one_for_each(function, [args for args, _ in arguments])
             self._stay_one()
         except BaseException as error:
             self._stay_one(error)
@@ -320,8 +334,8 @@ class _Worker:
 
     def _received(self, client: AnyClient, message: messages.Message, frames: list[bytes]) -> None:
         if isinstance(message, messages.RunBatch):
-            self._functions.codes.update(zip(message.sent, frames[1:], strict=True))
-            batch = HeldBatch(message, messages.decode_batch(frames[0]))
+            functions = self._functions.take(message, frames[1:])
+            batch = HeldBatch(message, messages.decode_batch(frames[0]), functions)
             self._batches.append(batch)
             self._inbox.put(batch)
             if self._calls.is_waiting:  # what it waits for may be in there

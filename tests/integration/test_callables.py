@@ -7,7 +7,7 @@ import functools
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import cloudpickle
 import pytest
 
 from pilot import PilotDescription, PilotManager, TaskDescription
-from pilot.errors import NotPicklable
+from pilot.errors import NotPicklable, PluginError
 from pilot.interfaces import JointFunction
+from pilot.wire import known_functions
 
 SOON = 120.0
 
@@ -349,6 +350,27 @@ def test_callable_objects_may_have_any_names(manager: PilotManager, work: Any) -
     assert manager.get_results(tasks) == [2, 2, 3]
 
 
+class OneTooFew(JointFunction):
+    """Its results are not one for each task."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return 1
+
+    def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        return list(calls)[1:]
+
+
+def test_a_plugin_that_returns_too_few_results_is_told(manager: PilotManager) -> None:
+    task = manager.submit_task(OneTooFew(), 1)
+    with pytest.raises(PluginError, match=r"OneTooFew.run_together returned \[\]; expected a list of 1 results"):
+        task.result(SOON)
+    assert task.info.attempts == ()
+    assert manager.submit_task(abs, -3).result(SOON) == 3
+
+
 def test_a_function_that_reads_too_deep_a_value_is_refused(manager: PilotManager) -> None:
     space = script("k = ()\nfor _ in range(200_000): k = (k,)\ndef work(): return k")
     with pytest.raises(NotPicklable, match="the function work cannot be pickled"):
@@ -427,6 +449,18 @@ def test_tasks_and_futures_where_they_cannot_be_say_what_to_do(manager: PilotMan
     future: concurrent.futures.Future[int] = concurrent.futures.Future()
     with pytest.raises(NotPicklable, match="wait for it, give its result"):
         manager.submit_task(abs, future)
+
+
+def test_functions_that_an_agent_was_told_to_forget_are_sent_again(
+    manager: PilotManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_functions, "MOST", 3)
+    order = [random.Random(1).randrange(12) for _ in range(60)]
+    functions = [lambda number=number: number for number in range(12)]
+    tasks = [manager.submit_task(functions[number]) for number in order]
+    assert [task.result(SOON) for task in tasks] == order
+    one_by_one = [manager.submit_task(functions[number]).result(SOON) for number in order[:20]]
+    assert one_by_one == order[:20]
 
 
 def test_a_large_function_that_is_pickled_again_and_again_is_told_of_once(

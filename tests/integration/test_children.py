@@ -177,6 +177,11 @@ def test_a_manager_and_its_tasks_end_with_the_task_that_had_them(double: PilotMa
     ("call", "error", "text"),
     [
         (lambda manager: manager.submit_task({"funktion": abs}), DescriptionError, "did you mean 'function'"),
+        (
+            lambda manager: manager.submit_task({"function": abs, "key": "one"}, key="other"),
+            DescriptionError,
+            "TaskDescription.key: 'one' is not valid; expected the same as that of the call, 'other'",
+        ),
         (lambda manager: manager.submit_task(abs, 1, priority=3).result(), TypeError, "keyword"),
         (lambda manager: manager.get_results(manager.submit_task(abs, 1)), DescriptionError, "for one task"),
         (lambda manager: manager.submit_task({"function": abs, "num_cpus": 9}), NoPilotError, "9 are needed"),
@@ -186,7 +191,7 @@ def test_a_manager_and_its_tasks_end_with_the_task_that_had_them(double: PilotMa
         (lambda manager: manager.map(abs, [1], chunksize=10), DescriptionError, "chunksize is not valid in a task"),
         (lambda manager: pilot.PilotExecutor(manager), DescriptionError, "in a task take submit_task, map"),
     ],
-    ids=["field", "argument", "one_task", "wide", "pickle", "dependencies", "circuit", "chunks", "executor"],
+    ids=["field", "key", "argument", "one_task", "wide", "pickle", "dependencies", "circuit", "chunks", "executor"],
 )
 def test_what_a_parent_does_wrong_is_told_at_once(
     double: PilotManager, call: Callable[..., Any], error: type[Exception], text: str
@@ -360,7 +365,10 @@ def test_a_parent_that_raises_and_runs_again_finds_them_as_well(double: PilotMan
 
     def parent() -> list[str]:
         manager = pilot.current_manager()
-        return [manager.submit_task(child, good, key=f"{good} in {tmp_path}").result() for good in (True, False)]
+        given = TaskDescription(function=child, args=(False,))  # with a key beside it, as a manager takes it
+        tasks = [manager.submit_task(child, True, key=f"True in {tmp_path}")]
+        tasks += [manager.submit_task(given, key=f"False in {tmp_path}")]
+        return [task.result() for task in tasks]
 
     task = double.submit_task(TaskDescription(function=parent, retries=1))
     assert task.result(timeout=SOON) == ["fine", "fine"]
@@ -485,3 +493,36 @@ def test_a_child_of_another_task_is_found_and_stays_its_own(double: PilotManager
     double.submit_task(pow, 2, 3).result(SOON)  # what the end of that task leads to has happened
     go.touch()
     assert task.result(SOON) == "own"
+
+
+def test_a_child_that_was_submitted_again_is_not_its_finders(double: PilotManager, tmp_path: Path) -> None:
+    begun, goes, key = tmp_path / "begun", tmp_path / "go", f"again in {tmp_path}"
+    found = tmp_path / "found"
+
+    def child() -> str:
+        if not begun.exists():
+            fail("the first time")
+        eventually(goes.exists, SOON)
+        return "own"
+
+    def owner() -> int:
+        task = pilot.current_manager().submit_task(child, key=key)
+        task.exception()
+        return task.id
+
+    def finder() -> None:
+        begun.touch()
+        eventually(found.exists, SOON)
+        pilot.current_manager().submit_task(child, key=key)
+        fail("after it was found")
+
+    first = double.tasks[double.submit_task(owner).result(SOON)]
+    last = double.submit_task(finder)
+    eventually(begun.exists, SOON)
+    (again,) = double.resubmit([first])
+    found.touch()
+    with pytest.raises(ZeroDivisionError, match="after it was found"):
+        last.result(SOON)
+    double.submit_task(pow, 2, 3).result(SOON)  # what the end of that task leads to has happened
+    goes.touch()
+    assert again.result(SOON) == "own"

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from pilot import Pilot, PilotDescription, PilotManager, PilotState
+from pilot.testing.work import die
 
 Eventually = Callable[..., Any]
 #: More than a task may lose of its own fault.
@@ -84,3 +85,13 @@ def test_a_fork_server_that_dies_while_workers_start(tmp_path: Path) -> None:
         assert manager.submit_task(abs, -2).result(timeout=60) == 2
         assert pilot.state is PilotState.ACTIVE
         assert agent(pilot) == of_pilot
+
+
+def test_workers_that_have_ended_leave_no_descriptors_in_the_agent(tmp_path: Path, eventually: Eventually) -> None:
+    with PilotManager(tmp_path / "session") as manager:
+        pilot = manager.submit_pilot(PilotDescription(cores_per_node=2))
+        assert manager.submit_task(abs, -1).result(timeout=60) == 1
+        before = agent(pilot).num_fds()
+        manager.wait_tasks([manager.submit_task(die) for _ in range(8)], timeout=60)
+        assert manager.submit_task(abs, -1).result(timeout=60) == 1
+        eventually(lambda: agent(pilot).num_fds() <= before + 4, 60)  # of workers that are there now

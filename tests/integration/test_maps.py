@@ -135,6 +135,7 @@ def test_an_error_in_a_window_cancels_what_was_submitted(home: PilotManager) -> 
     for wrong in (
         {"window": 0},
         {"window": 2, "chunksize": "auto"},
+        {"window": 2, "chunksize": 0},
         {"window": 2, "key": "k"},
         {"key": "k", "chunksize": "auto"},
         {"window": 2, "args": (1,)},

@@ -171,6 +171,14 @@ def test_errors_of_the_manager_are_shown_while_it_runs(tmp_path: Path) -> None:
         assert found.errors[0].error.startswith("ExecutableFailed: ")
 
 
+def test_files_that_are_removed_meanwhile_do_not_count(tmp_path: Path) -> None:
+    with PilotManager(tmp_path / "session") as manager:
+        manager.put(bytes(1000))
+        (manager.session_dir / "spool" / "removed.result").symlink_to("nowhere")
+        found = summary(manager.session_dir)
+        assert (found.spool_files, found.spool_bytes) == (1, 1000)
+
+
 # ---- attach and migrate ---------------------------------------------------------------------------------------------
 
 

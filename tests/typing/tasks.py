@@ -6,7 +6,18 @@ import operator
 from concurrent.futures import Executor, Future, as_completed
 from typing import Any, assert_type
 
-from pilot import PilotDescription, PilotExecutor, PilotManager, Task, TaskDescription
+from pilot import (
+    ChildTask,
+    MapResult,
+    PilotDescription,
+    PilotExecutor,
+    PilotManager,
+    Scaler,
+    SessionReader,
+    Task,
+    TaskDescription,
+    current_manager,
+)
 
 
 def area(width: float, height: float = 1.0) -> float:
@@ -86,6 +97,32 @@ def many_tasks(manager: PilotManager) -> None:
     assert_type(manager.map(Model, [1, 2]), list[Task[Model]])
     assert_type(manager.submit_tasks([now, TaskDescription(function=now)]), list[Task[Any]])
     assert_type(manager.resubmit(manager.map(label, range(3))), list[Task[str]])
+    assert_type(manager.map(label, range(3), priority=2), list[Task[str]])
+    assert_type(manager.map(label, range(3), chunksize="auto"), MapResult[str])
+    assert_type(manager.map(label, range(3), chunksize=2)[1], str)
+    assert_type(list(manager.map(area, [1.0], [2.0], window=2, timeout=3.0)), list[float])
+    assert_type(next(manager.map(label, range(3), window=2, chunksize=2)), str)
+
+
+def other_handles(manager: PilotManager) -> None:
+    assert_type(manager.autoscale({"cores_per_node": 1}, maximum=2), Scaler)
+    assert_type(PilotManager.read("mine"), SessionReader)
+    assert_type(PilotManager.read("mine").tasks[1], Task[Any])
+
+
+def in_a_task() -> None:
+    manager = current_manager()
+    assert_type(manager.submit_task(label, 3), ChildTask[str])
+    assert_type(manager.submit_task({"executable": ["date"]}, key="mine"), ChildTask[Any])
+    assert_type(manager.submit_task(label, manager.submit_task(label, 3)).result(), str)
+    assert_type(manager.get_results(manager.map(label, [1, 2])), list[str])
+
+
+def lists_are_as_good_as_tuples() -> None:
+    PilotDescription(qpus=["fake:manila"], labels=["cpu"], environment={"A": "1"}, tunnel=["ssh", "login1"])
+    TaskDescription(executable=["date"], labels=["cpu"], pilots=["one", "other"])
+    TaskDescription(circuit="bell.qasm", shots=100, qpu=["fake:manila", "fake:lima"], mitigation=["dd"])
+    PilotDescription(qpus="fake:manila")  # type: ignore[arg-type]
 
 
 def results(manager: PilotManager) -> None:
@@ -94,6 +131,9 @@ def results(manager: PilotManager) -> None:
     assert_type(tasks[0].exception(timeout=3.0), BaseException | None)
     assert_type(manager.get_results(tasks), list[str])
     assert_type(manager.wait_tasks(tasks, 3.0), tuple[list[Task[str]], list[Task[str]]])
+    assert_type(manager.wait_tasks(timeout=3.0), tuple[list[Task[Any]], list[Task[Any]]])
+    done, _ = manager.wait_tasks()
+    assert_type(done[0].result(), Any)
     assert_type([task.result() for task in as_completed(tasks)], list[str])
     assert_type(manager.tasks[1].result(), Any)
     mixed: list[Task[Any]] = [manager.submit_task(now), manager.submit_task(label, 3)]

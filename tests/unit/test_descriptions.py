@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from datetime import timedelta
 from pathlib import Path
@@ -175,6 +176,13 @@ def test_words_of_other_systems_lead_to_fields() -> None:
     for cls in (PilotDescription, TaskDescription):
         assert set(cls._called.values()) <= set(cls.__struct_fields__)
         assert not set(cls._called) & set(cls.__struct_fields__)
+
+
+def test_help_shows_names_and_defaults() -> None:
+    shown = str(inspect.signature(TaskDescription))
+    assert shown.startswith("(*, function=None, args=(), kwargs=<factory>, initializer=None, ")
+    assert "num_cpus=1.0, num_gpus=0.0, memory=None, " in shown
+    assert "resource='local://', engine='process', " in str(inspect.signature(PilotDescription))
 
 
 def test_neither_description_nor_dict() -> None:

@@ -287,6 +287,31 @@ def test_the_end_does_not_wait_for_a_launcher_that_hangs(
     eventually(lambda: launcher.cancelled == ["late job"])
 
 
+@pytest.mark.parametrize("what", ["status", "cancel_many"])
+def test_the_end_does_not_wait_for_ever_when_a_launcher_hangs_in_it(
+    start: Any,
+    jobs: PlaceholderJobs,
+    launcher: MemoryLauncher,
+    heard: Observer,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+) -> None:
+    hangs, may_go_on = threading.Event(), threading.Event()
+    start("a")
+    eventually(lambda: heard.started)
+    monkeypatch.setattr(module, "END_SECONDS", 0.01)
+    monkeypatch.setattr(launcher, what, lambda jobs: (hangs.set(), may_go_on.wait(60), {})[2])
+    closing = threading.Thread(target=jobs.close, args=(1.0 if what == "status" else 0.0,), daemon=True)
+    closing.start()
+    assert hangs.wait(60)
+    closing.join(10)
+    assert not closing.is_alive()
+    assert "jobs may be left over, their launcher does not answer: a" in caplog.text
+    may_go_on.set()
+
+
 def test_the_end_waits_while_another_job_is_ended(
     start: Any, jobs: PlaceholderJobs, launcher: MemoryLauncher, heard: Observer, monkeypatch: pytest.MonkeyPatch,
     eventually: Eventually,

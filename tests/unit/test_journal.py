@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from pilot.manager.journal import (
     unpack,
 )
 from pilot.manager.sqlite import SqliteJournal
-from pilot.manager.sqlite_reader import SqliteReader, connect_to_read
+from pilot.manager.sqlite_reader import FileReader
 from pilot.resources import ANY_QPU, CircuitFacts, QPUEstimate, Resources, Terms
 from pilot.results import Spooled
 
@@ -167,6 +166,44 @@ def test_a_name_that_is_no_unicode_stops_nothing(book: Book, eventually: Eventua
     assert [row.id for row in book.journal.unfinished()] == [1]
 
 
+def test_what_a_mark_raises_stops_no_other(
+    path: Path, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(marks: list[Any]) -> None:
+        raise OSError("the manager is gone")
+
+    called: list[str] = []
+    journal = SqliteJournal(path)
+    journal.start(refuse)
+    journal.put(task(1))
+    journal.mark("told")
+    journal.mark(lambda: [].pop())
+    journal.mark(lambda: called.append("another one"))
+    eventually(lambda: called)
+    journal.put(task(2))
+    assert journal.flush(60)
+    assert [row.id for row in journal.rows(TaskRow)] == [1, 2]
+    assert len(caplog.records) == 2
+    journal.close()
+
+
+def test_rows_that_there_was_no_memory_for_are_tried_again(
+    book: Book, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0.01)
+    insert, fails = book.journal._insert, [MemoryError()]
+
+    def scarce(*args: Any) -> None:
+        if fails:
+            raise fails.pop()
+        insert(*args)
+
+    monkeypatch.setattr(book.journal, "_insert", scarce)
+    book.journal.put(task(1))
+    eventually(lambda: [row.id for row in book.journal.rows(TaskRow)] == [1])
+    assert book.journal.trouble is None
+
+
 def test_what_is_no_journal(path: Path) -> None:
     path.write_bytes(b"something else entirely" * 100)
     with pytest.raises(SessionError, match=r"the journal .* cannot be used") as caught:
@@ -192,11 +229,32 @@ def test_a_manager_that_attaches_knows_the_estimates(path: Path, book: Book) -> 
     assert book.journal.rows(EstimateRow) == []
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_reader_sees_what_a_manager_has_written_since(path: Path, is_open: bool) -> None:
+    first = SqliteJournal(path)
+    first.start(lambda marks: None)
+    first.extend([task(id) for id in range(1, 200)])
+    first.close()
+    with contextlib.closing(FileReader(path)) as reader:
+        assert len(reader.rows(TaskRow)) == 199
+        later = SqliteJournal(path, is_there=True)
+        later.start(lambda marks: None)
+        later.forget(range(1, 100))
+        later.extend([task(id, "another one") for id in range(200, 300)])
+        assert later.flush(60)
+        if not is_open:
+            later.close()
+        rows = reader.rows(TaskRow)
+        assert [row.id for row in rows] == list(range(100, 300))
+        assert [row.name for row in rows] == [None] * 100 + ["another one"] * 100
+        later.close()
+
+
 def test_a_session_of_before_has_no_estimates(path: Path, book: Book) -> None:
     book.journal.close()
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("DROP TABLE estimates")
-    reader = SqliteReader(path, lambda: connect_to_read(path))
+    reader = FileReader(path)
     assert reader.rows(EstimateRow) == [] and reader.rows(SessionRow)
     reader.close()
 
@@ -208,7 +266,7 @@ def test_a_journal_without_the_newest_columns_is_read_and_goes_on(path: Path) ->
         db.execute("INSERT INTO attempts VALUES (3, 1, 'one', 'w', 'it raised', 2.5, 7, 3)")
         db.commit()
     before = AttemptRow(3, 1, "one", "w", "it raised", 2.5, 7, 3)
-    with contextlib.closing(SqliteReader(path, partial(connect_to_read, path))) as reader:
+    with contextlib.closing(FileReader(path)) as reader:
         assert reader.rows(AttemptRow) == [before]
     journal = SqliteJournal(path, is_there=True)
     journal.start(lambda marks: None)

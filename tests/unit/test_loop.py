@@ -12,6 +12,7 @@ import pytest
 import zmq
 
 from pilot.descriptions import PilotDescription
+from pilot.errors import DescriptionError, PilotError
 from pilot.interfaces import Job, JobState, Launcher
 from pilot.manager.agents import SILENT_SECONDS
 from pilot.manager.jobs import PlaceholderJobs
@@ -91,6 +92,33 @@ def session(tmp_path: Path) -> Iterator[Session]:
     one = Session(tmp_path / "session")
     yield one
     one.close()
+
+
+def test_nodes_are_added_to_a_pilot_that_was_submitted_just_now(
+    session: Session, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NoJobs, "remote", True)
+    pilot = session.requests.submit(WANTED)
+    pilot.add_nodes(2)
+    rows = session.journal.rows
+    eventually(lambda: [row.native_id for row in rows(PilotChangeRow) if row.job] == ["job of pilot-1+1"])
+
+
+def test_nodes_are_added_to_no_pilot_that_has_ended(session: Session) -> None:
+    pilot = session.requests.submit(WANTED)
+    pilot.cancel()
+    with pytest.raises(PilotError, match="pilot pilot-1 is cancelled: no nodes join it any more; submit another pilot"):
+        pilot.add_nodes(1)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True, "2"])
+def test_a_number_of_nodes_is_at_least_1(session: Session, count: Any) -> None:
+    pilot = session.requests.submit(WANTED)
+    with pytest.raises(DescriptionError, match=r"remove_nodes: count: .* expected a whole number of at least 1"):
+        pilot.remove_nodes(count)
+    if count is not True and not isinstance(count, str):
+        with pytest.raises(DescriptionError, match=r"number_of_nodes: .* expected a whole number of at least 1"):
+            pilot.add_nodes(count)
 
 
 def test_an_agent_that_sends_nothing_is_given_up_by_the_clock(session: Session, eventually: Eventually) -> None:

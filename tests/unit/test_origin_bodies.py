@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pilot.service.origin.bodies import mapping_of, unpacked
-from pilot.service.origin.codes import FINAL_STATES, ErrorCode, Machine, OriginError, TaskState, TaskType
+from pilot.service.origin.codes import ErrorCode, Machine, OriginError, TaskState, TaskType
 from pilot.service.origin.hamiltonians import pauli_sum, terms_of
 from pilot.service.origin.submissions import chip_submission, cloud_submission, simulator_submission
 
@@ -268,7 +268,6 @@ def test_a_term_acts_on_qubits_of_the_program() -> None:
 
 
 def test_states_and_errors_are_the_vendors() -> None:
-    assert {state.value for state in FINAL_STATES} == {3, 4, 7, 8, 35}
     assert [state.value for state in TaskState] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 35]
     assert [code.value for code in ErrorCode] == list(range(40))
 

@@ -10,7 +10,7 @@ import pytest
 
 from pilot import PilotManager
 from pilot.errors import SessionError
-from pilot.wire.session import SESSIONS, Connection, SessionFolder
+from pilot.wire.session import SESSIONS, Connection, SessionFolder, write_private
 
 Put = Callable[..., None]
 
@@ -130,6 +130,14 @@ def test_a_damaged_session_is_told_in_words_and_free_again(
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     folder = SessionFolder.create(tmp_path / "session")
     folder.lock.release()
-    folder.connection_path.with_suffix(".part").mkdir()
+    folder.connection_path.mkdir()
     with pytest.raises(SessionError, match=r"connection\.json cannot be written: Is a directory"):
         folder.write_connection(Connection(("tcp://127.0.0.1:1",), "host", "public", "secret"))
+    assert [path.name for path in folder.path.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_files_beside_the_one_that_is_written_stay(tmp_path: Path) -> None:
+    other, wanted = tmp_path / "events.part", tmp_path / "events.msgpack"
+    other.write_text("a download of mine")
+    write_private(wanted, b"data")
+    assert (other.read_text(), wanted.read_bytes()) == ("a download of mine", b"data")

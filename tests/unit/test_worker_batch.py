@@ -13,7 +13,9 @@ from pilot.worker.batch import HeldBatch
 def held(tasks: int) -> HeldBatch:
     numbers = list(range(1, tasks + 1))
     run = messages.RunBatch(1, SLOT, numbers, ["f"], ["f"], 0.2, False, 0.0)
-    return HeldBatch(run, messages.BatchBody([messages.Work(number, 0, None) for number in numbers], {}))
+    return HeldBatch(
+        run, messages.BatchBody([messages.Work(number, 0, None) for number in numbers], {}), [("f", b"code")]
+    )
 
 
 @pytest.mark.parametrize("done", range(4))

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Qiskit's optimization level, on both sides.
 LEVEL = 3
-#: The paper's limit is the budget alone.
-UNLIMITED = 1e9
 
 
 class Static(msgspec.Struct, frozen=True):

@@ -48,12 +48,6 @@ class TaskState(IntEnum):
     CANCELLED = 35
 
 
-#: States that nothing follows.
-FINAL_STATES = frozenset(
-    {TaskState.FINISHED, TaskState.FAILED, TaskState.BUILD_FAILED, TaskState.TOO_LONG, TaskState.CANCELLED}
-)
-
-
 class ErrorCode(IntEnum):
     """``errCode``: why a request is refused, or a task failed."""
 

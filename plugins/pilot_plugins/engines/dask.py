@@ -132,6 +132,7 @@ class DaskEngine(Engine):
 
     def _watch(self, name: str, process: subprocess.Popen[bytes], on_exit: OnExit) -> None:
         code = process.wait()
+        self._processes.pop(name, None)
         if (serving := self._serving.pop(name, None)) is not None:
             serving.release()
         on_exit(f"was killed by signal {-code}" if code < 0 else f"ended with code {code}")

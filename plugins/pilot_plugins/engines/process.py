@@ -58,11 +58,12 @@ class ProcessEngine(Engine):
             else:
                 return process
 
-    @staticmethod
-    def _watch(process: ForkServerProcess, on_exit: OnExit) -> None:
+    def _watch(self, process: ForkServerProcess, on_exit: OnExit) -> None:
         wait([process.sentinel])
         process.join()
         code = process.exitcode or 0
+        if self._workers.pop(process.name, None) is not None:  # else it was killed here
+            process.close()  # it has two descriptors
         if code == _UNKNOWN:
             on_exit("ended with its fork server, which was killed", blameless=True)
         else:

@@ -111,7 +111,12 @@ class RayEngine(Engine):
         pin = {_pin(spec.node): PIN_SHARE}
         actor = _Worker.options(resources=pin, num_cpus=0).remote()  # type: ignore[attr-defined]
         self._actors[spec.name] = actor
-        actor.serve.remote(spec).future().add_done_callback(lambda served: on_exit(_why(served)))
+
+        def ended(served: Future[None]) -> None:
+            self._actors.pop(spec.name, None)
+            on_exit(_why(served))
+
+        actor.serve.remote(spec).future().add_done_callback(ended)
 
     def kill(self, name: str) -> None:
         if (actor := self._actors.pop(name, None)) is not None:
