@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pilot.errors import DescriptionError, invalid
+from pilot.interfaces import WorkFunction
 from pilot.manager.state import SessionState
 from pilot.scheduling.records import FunctionRecord
 from pilot.scheduling.run_times import RunTimes
@@ -118,7 +119,7 @@ class Functions:
                     function.name,
                     f"{len(code):,}",
                 )
-            if is_immutable(work) and function.seconds is None and work.weighs_seconds:
+            if isinstance(work, WorkFunction) and work.weighs_seconds and function.seconds is None:
                 function.seconds = 1.0
             if together(work) is not None and function.runs is None:
                 function.runs = RunTimes()
