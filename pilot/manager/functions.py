@@ -13,8 +13,9 @@ from pilot.errors import DescriptionError, invalid
 from pilot.interfaces import WorkFunction
 from pilot.manager.state import SessionState
 from pilot.scheduling.records import FunctionRecord
+from pilot.scheduling.run_times import RunTimes
 from pilot.wire import payload
-from pilot.wire.callables import Snapshot, is_immutable, name_of
+from pilot.wire.callables import Snapshot, is_immutable, name_of, together
 from pilot.worker.initialized import Initialized
 from pilot.worker.surroundings import InSurroundings
 
@@ -110,8 +111,6 @@ class Functions:
             function = state.functions.get(digest)
             if function is None:
                 function = state.add_function(digest, name_of(work), code)
-                if isinstance(work, WorkFunction) and work.weighs_seconds:
-                    function.seconds = 1.0
             elif len(code) > LARGE_FUNCTION and digest not in self._large:
                 self._large.add(digest)
                 log.warning(
@@ -120,4 +119,8 @@ class Functions:
                     function.name,
                     f"{len(code):,}",
                 )
+            if isinstance(work, WorkFunction) and work.weighs_seconds and function.seconds is None:
+                function.seconds = 1.0
+            if together(work) is not None and function.runs is None:
+                function.runs = RunTimes()
         return function

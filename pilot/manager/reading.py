@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 from weakref import WeakValueDictionary
@@ -13,15 +15,17 @@ from pilot.errors import SessionError
 from pilot.manager import recovery
 from pilot.manager.callbacks import Callbacks
 from pilot.manager.commit_count import read_count, tell_lost
-from pilot.manager.handles import Task, settle
+from pilot.manager.handles import Task
 from pilot.manager.infos import task_info
 from pilot.manager.journal import Recorded
 from pilot.manager.pilots import Pilot, change_pilot
 from pilot.manager.recorded import RecordedTasks
 from pilot.manager.sqlite_reader import FileReader
+from pilot.manager.table import TaskTable
 from pilot.manager.view import SessionView
 from pilot.publishing import publish
 from pilot.results import Outcome, TaskInfo, Value
+from pilot.states import TaskState
 from pilot.wire.session import SessionFolder
 from pilot.wire.spool import Spool
 
@@ -36,7 +40,6 @@ class _ReadState:
         self.folder = folder
         self.spool = Spool(folder.spool)
         self.callbacks = Callbacks()
-        self.tasks: dict[int, Task] = {}
         self.pilots: dict[str, Pilot] = {}
         self.journal = FileReader(path)
         counted = read_count(path)
@@ -44,23 +47,24 @@ class _ReadState:
             if lost := tell_lost(path, counted, self.journal.commits()):
                 log.warning("%s", lost)
             restored = recovery.read(self.journal, folder.path, rejoin=False)
-            ended = RecordedTasks(self.journal, WeakValueDictionary()).read(1, restored.last_task)
         self._workers = restored.workers
+        self._functions = restored.functions
+        known = WeakValueDictionary({one.digest: one for one in restored.functions})
+        #: Handles of those that had ended are made from the journal when they are asked for.
+        self.tasks = TaskTable(partial(RecordedTasks(self.journal, known).handles, self))
+        self.tasks.add_ended(restored.ended)
         for pilot in restored.pilots:
             log_path = folder.path / "pilots" / pilot.id / "agent.log"
             handle = Pilot(self, pilot.id, pilot.description, log_path, pilot.ancestors)
             handle.times.update(pilot.times)
             change_pilot(handle, pilot.state, pilot.reason)
             self.pilots[pilot.id] = handle
+        keys = {row.task: row.key for row in restored.keys}
         for entry in restored.tasks:
             entry.payload = None
-            self.tasks[entry.id] = Task(self, entry)
-        for entry, outcome, failed, _ in ended:
-            task = self.tasks[entry.id] = Task(self, entry)
-            settle(task, outcome, failed)
-        self.tasks = dict(sorted(self.tasks.items()))
-        for row in restored.keys:
-            self.tasks[row.task].key = row.key
+            task: Task = Task(self, entry)
+            task.key = keys.get(entry.id)
+            self.tasks.add(task)
 
     def check_process(self) -> NoReturn:
         raise SessionError(
@@ -121,6 +125,9 @@ class SessionReader(SessionView):
         folder = SessionFolder.find(session_dir)
         folder.check_private()
         self._state = _ReadState(folder)
+
+    def _counts(self) -> Counter[TaskState]:
+        return self._state.tasks.counts(self._state.journal.not_done)
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         self._state.check_process()

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from pilot.errors import ErrorCode, SessionError
-from pilot.manager.handles import Failed
+from pilot.manager.handles import Failed, Task, settle
 from pilot.manager.journal import (
     NONSENSE,
     AnyRow,
@@ -20,6 +20,7 @@ from pilot.manager.journal import (
     TermsRow,
     damaged,
 )
+from pilot.manager.keeper import Keeper
 from pilot.resources import Terms
 from pilot.results import Attempt, Outcome
 from pilot.scheduling.records import FunctionRecord, TaskRecord
@@ -63,6 +64,16 @@ class RecordedTasks:
                 return self._read(first, last)
             except NONSENSE as error:
                 raise damaged(self._journal.name, error) from error
+
+    def handles(self, keeper: Keeper, first: int, last: int) -> list[Task]:
+        """The handles of these tasks, new ones, as those of ``keeper``; SessionError: the journal cannot be read."""
+        tasks = []
+        for entry, outcome, failed, key in self.read(first, last):
+            task: Task = Task(keeper, entry)
+            task.key = key
+            settle(task, outcome, failed)
+            tasks.append(task)
+        return tasks
 
     def _read(self, first: int, last: int) -> list[tuple[TaskRecord, Outcome | None, Failed | None, str | None]]:
         found = []

@@ -271,13 +271,7 @@ class SessionState:
 
     def _read_ended(self, first: int, last: int) -> list[Task]:
         """The handles of ended tasks, made from the journal."""
-        tasks = []
-        for entry, outcome, failed, key in self._recorded.read(first, last):
-            task = Task(self, entry)
-            task.key = key
-            settle(task, outcome, failed)
-            tasks.append(task)
-        return tasks
+        return self._recorded.handles(self, first, last)
 
     def _release(self, needs: Iterable[int]) -> None:
         """An unfinished task less depends on these."""

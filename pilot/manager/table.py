@@ -189,7 +189,10 @@ class TaskTable(Mapping[int, Task]):
             self._last = id
             if task is None and is_next and id in self._ended:
                 self._ahead = self._ended_tasks(id, id + AHEAD - 1)
-            return task or self._ended_tasks(id, id)[id]
+            task = task or self._ended_tasks(id, id).get(id)
+            if task is None:
+                raise KeyError(f"task {id} was forgotten meanwhile" if id in self._ended else id)
+            return task
 
     def _ended_tasks(self, first: int, last: int) -> dict[int, Task]:
         """The handles of ended tasks: those that somebody holds, and new ones."""

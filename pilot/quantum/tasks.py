@@ -34,6 +34,7 @@ from pilot.quantum.execution import (
     put_together,
     without_noise,
 )
+from pilot.quantum.joint_simulation import SHORT_SECONDS, JointSimulation
 from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.needs import Need
 from pilot.quantum.noise import NoisySimulation
@@ -219,7 +220,9 @@ def _on_simulators(
     needed = [needs.simulated(circuit, shots, offer, asked) for circuit in circuits]
     mean = sum(one.seconds for one in needed) / len(needed)
     per_part = max(1, int(PART_SECONDS / mean), -(-len(needed) // MAX_PARTS))
-    return _Method(Simulation(program=program, shots=shots, simulator=request.simulator), needed, per_part)
+    is_joint = program and not request.simulator and mean < SHORT_SECONDS and request.description.timeout is None
+    kind = JointSimulation if is_joint else Simulation
+    return _Method(kind(program=program, shots=shots, simulator=request.simulator), needed, per_part)
 
 
 def _with_noise(request: Request, circuits: Sequence[QuantumCircuit], program: bytes | None) -> _Method:

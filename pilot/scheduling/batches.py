@@ -82,6 +82,15 @@ def most_together(device: DeviceRecord, first: TaskRecord) -> int:
     return max(min(BATCH_TASKS, most), SHARING_TASKS if first.terms.shares_qpu else 1)
 
 
+def _run_together(first: TaskRecord, other: TaskRecord, weight: float) -> bool:
+    """True when another task may join those of a batch, of this weight together, since the worker runs them at once and
+    that takes little longer."""
+    runs = first.function.runs
+    if runs is None or other.function is not first.function or first.terms.timeout is not None:
+        return False  # the time of a run counts for each task's timeout
+    return runs.allows(weight + other.weight)
+
+
 class Batches:
     """Cuts batches off lanes, and gives them to pilots."""
 
@@ -98,7 +107,8 @@ class Batches:
         self.last = 0
 
     def cut(self, lane: Lane, way: Way, reason: Reason, now: float) -> events.SendBatch:
-        """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""
+        """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out, and more when
+        tasks run together and the run itself takes long."""
         pilot, option = way.pilot, way.option
         slots = lane.group.cores / option.resources.cores
         share = -(-len(lane) // max(1, int(2 * slots)))
@@ -110,14 +120,16 @@ class Batches:
             most_memory = max(memory, min(rounded_up(memory), pilot.memory - pilot.used_memory))
         most = 1 if option.resources.ranks or not pilot.has_ample_time(terms, now, option.slowness) else BATCH_TASKS
         records: list[TaskRecord] = []
-        total = 0.0
+        total = weight = 0.0
         for record in lane.taken():
             seconds = record.seconds
             if records:
                 if len(records) >= most or seconds is None or record.runs_alone or records[0].runs_alone:
                     break  # alone: not known yet how long it takes, or its last worker died
                 after = (total + seconds) * slowness
-                if after > BATCH_SECONDS or (len(records) >= share and after > SMALLEST_BATCH_SECONDS):
+                if after > BATCH_SECONDS and not _run_together(records[0], record, weight):
+                    break
+                if len(records) >= share and after > SMALLEST_BATCH_SECONDS:
                     break
                 if record.terms is not terms:
                     terms = record.terms
@@ -128,6 +140,7 @@ class Batches:
                             break
                         memory = terms.resources.memory
             total += seconds or 0.0
+            weight += record.weight
             records.append(record)
         if memory != option.resources.memory:
             option = msgspec.structs.replace(option, resources=msgspec.structs.replace(option.resources, memory=memory))

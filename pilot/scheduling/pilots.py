@@ -414,4 +414,4 @@ def _measure_one(
     if function.seconds:
         ratio = min(max(mean / function.seconds, QUICKEST), SLOWEST)
         pilot.slowness += 0.1 * NEWEST * (ratio - pilot.slowness)
-    function.measured(mean / pilot.slowness)
+    function.measured(mean / pilot.slowness, weight)

@@ -10,6 +10,7 @@ import msgspec
 from pilot.interfaces import place_of
 from pilot.resources import Option, QPUEstimate, Terms
 from pilot.results import Attempt, Value
+from pilot.scheduling.run_times import RunTimes
 from pilot.states import TaskState
 
 #: Weight of the newest batch in the mean time of a function or the slowness of a pilot.
@@ -40,7 +41,7 @@ class Change(IntEnum):
 class FunctionRecord:
     """A function: its digest, its pickle and how long it takes."""
 
-    __slots__ = ("__weakref__", "code", "digest", "id", "name", "seconds")
+    __slots__ = ("__weakref__", "code", "digest", "id", "name", "runs", "seconds")
 
     def __init__(self, id: int, digest: str, name: str, code: bytes = b"") -> None:
         self.id = id
@@ -49,9 +50,13 @@ class FunctionRecord:
         self.code = code
         #: Mean seconds of a call of weight 1 on a pilot of slowness 1; None until measured.
         self.seconds: float | None = None
+        #: How long its runs take, where a worker runs several of its tasks together.
+        self.runs: RunTimes | None = None
 
-    def measured(self, seconds: float) -> None:
-        """Take in the mean of a batch, a call of weight 1."""
+    def measured(self, seconds: float, weight: float = 1.0) -> None:
+        """Take in the mean of a batch, a call of weight 1; ``weight``: of the whole batch."""
+        if self.runs is not None:
+            self.runs.measured(weight, seconds * weight)
         self.seconds = seconds if self.seconds is None else self.seconds + NEWEST * (seconds - self.seconds)
 
 

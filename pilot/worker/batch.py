@@ -56,13 +56,13 @@ class HeldBatch:
                 self.task_wall = time.time()
             return self.at
 
-    def step(self, outcome: Outcome) -> int | None:
-        """The running task is over; index of the next one, which begins now."""
+    def step(self, *outcomes: Outcome) -> int | None:
+        """The running task, or those that run together, are over; index of the next one, which begins now."""
         with self.lock:
-            self.done.append(outcome)
+            self.done += outcomes
             assert self.at is not None
-            self.together = max(1, self.together - 1)
-            self.at = self.at + 1 if self.at + 1 < self.end else None
+            self.together, following = 1, self.at + len(outcomes)
+            self.at = following if following < self.end else None
             self.task_began = time.perf_counter()
             self.task_wall = time.time()
             return self.at

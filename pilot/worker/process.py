@@ -188,9 +188,7 @@ class _Worker:
                     break
                 works.append(work)
             batch.together = len(works)
-        for outcome in self._run_together(batch, at_once, works):
-            following = batch.step(outcome)
-        return following
+        return batch.step(*self._run_together(batch, at_once, works))
 
     def _run_together(self, batch: HeldBatch, function: Any, works: list[Work]) -> list[Outcome]:
         """Run tasks of one function at once; each gets an equal part of the time."""

@@ -103,11 +103,16 @@ def test_what_was_forgotten_since_cannot_be_read(tmp_path: Path) -> None:
         manager.wait_tasks(timeout=60)
         manager.flush(60)
         with PilotManager.read(tmp_path / "session") as reader:
+            seen = list(reader.tasks.values())
             manager.forget([small, large])
             manager.flush(60)
-            for task in reader.tasks.values():
+            for task in seen:
                 with pytest.raises(SessionError, match=f"task {task.id} was forgotten since the session"):
                     task.result()
+            del seen, task
+            with pytest.raises(KeyError, match=f"task {small.id} was forgotten meanwhile"):
+                reader.tasks[small.id]
+            assert not list(reader.tasks.values())
             assert not PilotManager.read(tmp_path / "session").tasks
 
 

@@ -12,6 +12,7 @@ from pilot.scheduling import events, lanes, pilot_records
 from pilot.scheduling.batches import BATCH_TASKS
 from pilot.scheduling.events import SendBatch, StopPilot
 from pilot.scheduling.records import FunctionRecord
+from pilot.scheduling.run_times import RunTimes
 from pilot.states import PilotState, TaskState
 from pilot.testing.world import World, measured
 
@@ -53,6 +54,28 @@ def test_batch_size_follows_measured_time(world: World, seconds: float, size: in
     assert [len(tasks) for tasks in world.sent()] == pytest.approx(
         [size] * batches * 2, abs=size // 50
     )  # sums of floats
+
+
+#: id: (seconds of a run, of each task in it, batches of 1,000 tasks at most, tasks of the largest batch)
+JOINT_RUNS = {
+    "the run is long": (0.1, 0.001, 60, range(100, 301)),
+    "the tasks are long": (0.0, 0.1, 1000, range(1, 3)),
+    "both are": (0.03, 0.01, 300, range(5, 10)),
+}
+
+
+@pytest.mark.parametrize("run, each, batches, largest", JOINT_RUNS.values(), ids=JOINT_RUNS)
+def test_batches_that_run_at_once_grow_while_the_run_itself_takes_long(
+    world: World, run: float, each: float, batches: int, largest: range
+) -> None:
+    function = FunctionRecord(1, "digest", "work")
+    function.runs = RunTimes()
+    world.pilot(cores=1)
+    world.submit(1000, function)
+    while world.batches.get("p"):
+        tasks = list(next(iter(world.batches["p"].values())))
+        world.finish(tasks, run / len(tasks) + each)
+    assert len(world.sizes) <= batches and max(world.sizes) in largest and sum(world.sizes) == 1000
 
 
 def test_batch_size_adapts(world: World) -> None:

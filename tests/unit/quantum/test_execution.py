@@ -22,6 +22,7 @@ from pilot.quantum.aer import run_circuit
 from pilot.quantum.answers import run_on
 from pilot.quantum.compilation import Compiler, expected_fidelity, structure
 from pilot.quantum.execution import DeviceRun, ExactValues, Simulation, compiler_of, only
+from pilot.quantum.joint_simulation import JointSimulation
 from pilot.quantum.outcomes import Outcomes
 from pilot.quantum.packing import pack
 from pilot.resources import QPUInfo
@@ -310,6 +311,34 @@ def test_sets_of_values_give_what_each_gives_alone() -> None:
     exact = Simulation(program=pack([circuit]))(values[:1], (0,), None)
     truth = run_circuit(circuit.assign_parameters(values[0]), None, 0).get_counts()
     assert exact[0].get_counts() == pytest.approx(truth)
+
+
+def test_tasks_that_run_together_give_what_each_gives_alone() -> None:
+    """With counts, exactly, and when what is made of the outcomes fails for one of them."""
+    circuit = QuantumCircuit(2)
+    circuit.ry(Parameter("a"), 0)
+    circuit.cx(0, 1)
+    circuit.measure_all()
+    values = np.random.default_rng(7).uniform(0, 6, (4, 1))
+    for shots in (300, None):
+        joint = JointSimulation(program=pack([circuit, circuit]), shots=shots)
+        calls = [(values[:1], (0, 1), None), (values[1:3], (2, 3, 4, 5), len), (values[3:], (6, 7), only)]
+        first, number, error = joint.run_together(calls)
+        for one, seed in zip(first, (0, 1), strict=True):
+            alone = run_circuit(circuit.assign_parameters(values[0]), shots, seed)
+            assert one.get_counts() == pytest.approx(alone.get_counts())
+        assert number == 4 and isinstance(error, ValueError)
+        with pytest.raises(ValueError, match="unpack"):
+            joint(*calls[2])
+
+
+def test_a_set_that_cannot_run_does_not_spoil_those_that_run_together() -> None:
+    circuit = QuantumCircuit(1)
+    circuit.ry(Parameter("a"), 0)
+    circuit.measure_all()
+    joint = JointSimulation(program=pack([circuit]), shots=10)
+    good, bad = joint.run_together([(np.array([[0.0]]), (1,), only), (np.array([[0.0, 1.0]]), (1,), only)])
+    assert good.get_counts() == {"0": 10} and isinstance(bad, Exception)
 
 
 def test_exact_values_of_sets_are_those_of_each() -> None:

@@ -17,6 +17,7 @@ from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum.compilation import TRIES
 from pilot.quantum.execution import DeviceRun, ExactValues, Simulation
+from pilot.quantum.joint_simulation import JointSimulation
 from pilot.quantum.mitigation import DynamicalDecoupling, Readout, Twirling, ZeroNoise
 from pilot.quantum.tasks import prepare
 from pilot.resources import SLOT, CircuitFacts, Resources
@@ -67,6 +68,18 @@ def test_tasks_alike_share_a_function() -> None:
     one, two = (prepare(TaskDescription(circuit=bell(), shots=10, seed=seed), offer()) for seed in (1, 2))
     assert function_of(one) == function_of(two)
     assert one.parts[0].args != two.parts[0].args
+
+
+def test_short_circuits_with_parameters_run_together() -> None:
+    """Not with a timeout, for which the whole run would count."""
+    angle = Parameter("a")
+    cases: list[tuple[int, dict[str, Any], bool]] = [(2, {}, True), (2, {"timeout": 1.0}, False), (18, {}, False)]
+    for qubits, fields, is_joint in cases:
+        circuit = quantum_volume(qubits, depth=qubits, seed=1)
+        circuit.ry(angle, 0)
+        circuit.measure_all()
+        wanted = TaskDescription(circuit=circuit, shots=10, parameters={angle: 0.1}, **fields)
+        assert isinstance(function_of(prepare(wanted, offer())), JointSimulation) == is_joint
 
 
 def test_wide_circuits_weigh_more() -> None:
