@@ -39,6 +39,8 @@ from pilot.worker.programs import run_executable
 
 log = logging.getLogger(__name__)
 
+#: Different terms that are known to be servable, at most.
+MOST_TERMS = 10_000
 #: States of tasks that no pilot has.
 _NOT_BEGUN = (TaskState.WAITING, TaskState.QUEUED)
 
@@ -362,6 +364,8 @@ class Submitter:
         if reason is not None:
             state.check_open()  # closed meanwhile: its pilots are over for that reason
             raise NoPilotError(f"no pilot can run this task: {reason}" + (f"; {note}" if note else ""))
+        if len(state.servable) >= MOST_TERMS:
+            state.servable.clear()
         state.servable[terms] = terms
 
     def _capacities(self) -> Iterator[Capacity]:
