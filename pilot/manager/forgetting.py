@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from functools import partial
 
@@ -12,6 +13,8 @@ from pilot.manager.resubmission import Resubmission
 from pilot.manager.sharing import files_of
 from pilot.manager.state import SessionState
 from pilot.results import OK
+
+log = logging.getLogger(__name__)
 
 #: Seconds that the journal has to write down tasks that have just failed.
 WRITE_SECONDS = 10.0
@@ -33,8 +36,7 @@ class Forgetter:
         self._check_dependents(tasks)
         results, arguments = self._results(tasks), self._arguments(tasks)
         if self._state.is_own_thread():  # in a callback, while the manager's thread may record the end of the task
-            # a task that has come to depend on one of these since keeps all of them
-            self._state.mailbox.put(lambda: self._remove(tasks, results, arguments))
+            self._state.mailbox.put(lambda: self._remove_unless_needed(tasks, results, arguments))
         else:
             self._state.mailbox.ask(lambda: self._remove(tasks, results, arguments))
         self._resubmission.forget(tasks.keys())
@@ -75,6 +77,13 @@ class Forgetter:
             return []
         works = [journal.work(id) for id in failed]
         return [file for work in works if work is not None for file in files_of(work[0])]
+
+    def _remove_unless_needed(self, tasks: dict[int, Task], results: list[str], arguments: list[str]) -> None:
+        """A task that has come to depend on one of these since keeps all of them: nobody waits for this to say so."""
+        try:
+            self._remove(tasks, results, arguments)
+        except DescriptionError as error:
+            log.warning("%s", error)
 
     def _remove(self, tasks: dict[int, Task], results: list[str], arguments: list[str]) -> None:
         """In the manager's thread, which knows of all dependents."""

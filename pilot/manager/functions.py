@@ -28,6 +28,8 @@ OPTIONS = frozenset(
 )
 #: A warning is logged when a function of so many bytes is pickled again and again.
 LARGE_FUNCTION = 1 << 20
+#: Of functions that never change so many bytes of pickles are kept, and a few more.
+KEPT_BYTES = 64 << 20
 
 
 def check_options(work: Any, kwargs: Mapping[str, Any]) -> None:
@@ -67,8 +69,9 @@ class Functions:
         self._state = state
         #: By the id of a callable that is alive.
         self._known: dict[int, _Known] = {}
-        #: Of objects that never change.
+        #: Of objects that never change, and the bytes of their pickles.
         self._constants: dict[Any, FunctionRecord] = {}
+        self._constant_bytes = 0
         #: By the ids of function and initializer, and the arguments.
         self._with_initializers: dict[tuple[int, int, bytes], Initialized] = {}
         #: Digests of the large functions that were logged.
@@ -80,9 +83,7 @@ class Functions:
         if known is not None and known.work() is work and known.snapshot.holds(work):
             return known.function
         if is_immutable(work):
-            if (constant := self._constants.get(work)) is None:
-                constant = self._constants[work] = self._register(work, payload.dump_function(work))
-            return constant
+            return self._constants.get(work) or self._constant(work)
         if not callable(work):
             raise invalid(
                 "submit_task", work, "a callable or a TaskDescription; for a circuit TaskDescription(circuit=…)"
@@ -94,6 +95,17 @@ class Functions:
             all_known[key] = _Known(weakref.ref(work, lambda _: all_known.pop(key, None)), snapshot, function)
         return function
 
+    def _constant(self, work: Callable[..., Any]) -> FunctionRecord:
+        """Of an object that never changes and is not known: chunks of maps are, with the function that they call."""
+        function = self._register(work, payload.dump_function(work))
+        if self._constant_bytes > KEPT_BYTES:
+            self._constants.clear()
+            self._with_initializers.clear()
+            self._constant_bytes = 0
+        self._constants[work] = function
+        self._constant_bytes += len(function.code)
+        return function
+
     def in_surroundings(self, work: Callable[..., Any]) -> FunctionRecord:
         """What the workers know this callable by, when each task has variables and a directory of its own."""
         return self.record(InSurroundings(self.record(work).code, name_of(work)))
@@ -101,9 +113,9 @@ class Functions:
     def initialized(self, work: Callable[..., Any], initializer: Callable[..., Any], initargs: Any) -> Initialized:
         """The callable with its initializer, pickled again when one of them is another than before."""
         key = self.record(work).id, self.record(initializer).id, payload.dump_function(tuple(initargs))
-        if key not in self._with_initializers:
-            self._with_initializers[key] = Initialized.of(work, initializer, initargs)
-        return self._with_initializers[key]
+        if (initialized := self._with_initializers.get(key)) is None:
+            initialized = self._with_initializers[key] = Initialized.of(work, initializer, initargs)
+        return initialized
 
     def _register(self, work: Callable[..., Any], code: bytes) -> FunctionRecord:
         state, digest = self._state, hashlib.blake2b(code, digest_size=16).hexdigest()

@@ -150,6 +150,7 @@ class PilotManager(TaskSession):
         *,
         policy: str | Policy = "balanced",
         progress: bool = False,
+        echo: bool = False,
         address: str | None = None,
         ports: tuple[int, int] | None = None,
         wait_for_pilot: float | None = WAIT_FOR_PILOT,
@@ -159,8 +160,8 @@ class PilotManager(TaskSession):
         Pilots that still run join again with the work that they have; finished results are there; what was lost is
         run again. `tasks` has them all. Does not wait for the pilots.
 
-        Listens where the manager before did, as far as these addresses and ports are this host's and free; ``address``,
-        ``ports`` and ``wait_for_pilot`` as for a new session.
+        Listens where the manager before did, as far as these addresses and ports are this host's and free. The
+        arguments behind the first one are as for a new session.
 
         A folder that was moved is opened where it is: its pilots are requested again, and what their agents had not
         handed over is run again.
@@ -175,7 +176,7 @@ class PilotManager(TaskSession):
         folder = SessionFolder.open(names.find(session_dir))
         parts = open_parts(folder, attach=True, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
         manager = cls.__new__(cls)
-        manager._start(parts, progress, temporary=False)
+        manager._start(parts, progress, temporary=False, echo=echo)
         return manager
 
     @staticmethod

@@ -172,15 +172,20 @@ class Observers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()
+        self._closed = False
         #: Kinds of events that some subscription gets: no others are made.
         self._wanted: frozenset[Kind] = frozenset()
         #: The first task that is new to observers: those before are from before an attach.
         self.first_task = 1
 
     def add(self, subscription: Subscription) -> None:
-        """Begin to tell it."""
+        """Begin to tell it. One that comes while the manager is being closed is told nothing."""
         with self._lock:
-            self._set((*self._subscriptions, subscription))
+            closed = self._closed
+            if not closed:
+                self._set((*self._subscriptions, subscription))
+        if closed:
+            subscription.close()
 
     def remove(self, subscription: Subscription) -> None:
         """Tell it nothing more."""
@@ -194,7 +199,7 @@ class Observers:
     def close(self) -> None:
         """End all subscriptions. Blocks, some seconds at most."""
         with self._lock:
-            subscriptions = self._subscriptions
+            self._closed, subscriptions = True, self._subscriptions
             self._set(())
         for one in subscriptions:
             one.close()

@@ -140,12 +140,14 @@ class Resubmission:
             weight=known.weight,
         )
         before = self._stands_for(old.id)
-        entry.has_key = before.key is not None
-        if before.key is not None:  # first, as `Submitter.add`
-            self._state.keys[before.key] = row = msgspec.structs.replace(self._state.keys[before.key], task=entry.id)
-            self._state.journal.put(row)
-        task = self._state.add_task(entry)
-        task.key, before.key = before.key, None
+        with self._submitter.keys:
+            entry.has_key = before.key is not None
+            if before.key is not None:  # first, as `Submitter.add`
+                row = msgspec.structs.replace(self._state.keys[before.key], task=entry.id)
+                self._state.keys[before.key] = row
+                self._state.journal.put(row)
+            task = self._state.add_task(entry)
+            task.key, before.key = before.key, None
         if old.parts:
             self._submitter.join(task, [stand[part.id] for part in old.parts])
         return task

@@ -209,7 +209,8 @@ class SessionState:
                 raise wanted.wrong("name", "a name that no other pilot of this manager has")
             pilot = self._add_pilot(f"pilot-{next(self.pilot_ids)}", wanted, ancestors)
             self._look_far(wanted)
-        self.journal.put(PilotRow(pilot.id, msgspec.msgpack.encode(wanted)))
+            # no row is missing before another one: who attaches goes on from their number
+            self.journal.put(PilotRow(pilot.id, msgspec.msgpack.encode(wanted)))
         return pilot
 
     def _add_pilot(self, id: str, description: PilotDescription, ancestors: tuple[str, ...]) -> Pilot:

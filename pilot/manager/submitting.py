@@ -39,6 +39,8 @@ from pilot.worker.programs import run_executable
 
 log = logging.getLogger(__name__)
 
+#: Different terms that are known to be servable, at most.
+MOST_TERMS = 10_000
 #: States of tasks that no pilot has.
 _NOT_BEGUN = (TaskState.WAITING, TaskState.QUEUED)
 
@@ -71,8 +73,8 @@ class Submitter:
         self._estimated = estimated
         #: The callables that were submitted.
         self.functions = Functions(state)
-        #: Held while a task with a key is looked for and submitted.
-        self._keys = threading.Lock()
+        #: Held while a task with a key is looked for and submitted, and while another one takes its key.
+        self.keys = threading.Lock()
         #: What each pilot has, as it was described.
         self._described: dict[str, Capacity] = {}
 
@@ -150,7 +152,7 @@ class Submitter:
         """The task that has this key, else a new one, also when that one has never run; ``again``: also when it has
         failed."""
         self._state.check_open()
-        with self._keys:
+        with self.keys:
             known = self._state.keys.get(key.name)
             task = self._state.tasks.get(known.task) if known is not None else None
             if known is None or task is None:
@@ -362,6 +364,8 @@ class Submitter:
         if reason is not None:
             state.check_open()  # closed meanwhile: its pilots are over for that reason
             raise NoPilotError(f"no pilot can run this task: {reason}" + (f"; {note}" if note else ""))
+        if len(state.servable) >= MOST_TERMS:
+            state.servable.clear()
         state.servable[terms] = terms
 
     def _capacities(self) -> Iterator[Capacity]:

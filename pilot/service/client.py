@@ -209,15 +209,17 @@ class ServiceClient:
         deadline = time.monotonic() + self._retry_seconds
         pause = _FIRST_LOOK
         while True:
+            cause: httpx.TransportError | None = None
             try:
                 answer = self._http.request(method, path, **given)
                 if answer.status_code not in _AGAIN:
                     break
                 problem = f"{answer.status_code}: {_detail(answer)}"
             except httpx.TransportError as error:
-                problem = f"{type(error).__name__}: {error}"
+                problem, cause = f"{type(error).__name__}: {error}", error
             if time.monotonic() > deadline:
-                raise SessionError(f"the service at {self._http.base_url} does not take the request: {problem}")
+                where = f"the service at {self._http.base_url}"
+                raise SessionError(f"{where} does not take the request: {problem}") from cause
             time.sleep(pause)
             pause = min(2 * pause, _LOOK)
         if not answer.is_success:

@@ -223,7 +223,7 @@ class collecting:  # noqa: N801 - reads as a statement: with collecting() as fou
     attempt, and the task of another run of a script, count as the same. What is pickled so is never loaded.
     """
 
-    __slots__ = ("by_content", "objects", "tasks")
+    __slots__ = ("_outer", "by_content", "objects", "tasks")
 
     def __init__(self, by_content: bool = False) -> None:
         self.tasks: dict[int, Any] = {}
@@ -231,11 +231,12 @@ class collecting:  # noqa: N801 - reads as a statement: with collecting() as fou
         self.by_content = by_content
 
     def __enter__(self) -> collecting:
+        self._outer = found_here()  # while an argument is pickled, its class may submit a task
         _local.found = self
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _local.found = None
+        _local.found = self._outer
 
 
 def found_here() -> collecting | None:

@@ -15,7 +15,16 @@ from typing import Any
 
 import pytest
 
-from pilot import DescriptionError, PilotDescription, PilotManager, PilotState, SessionError, TaskDescription, TaskState
+from pilot import (
+    DescriptionError,
+    PilotDescription,
+    PilotManager,
+    PilotState,
+    SessionError,
+    Task,
+    TaskDescription,
+    TaskState,
+)
 from pilot.interfaces import (
     AttemptEnded,
     PilotChanged,
@@ -26,6 +35,7 @@ from pilot.interfaces import (
     TaskOutput,
     TaskSubmitted,
 )
+from pilot.manager.forgetting import Forgetter
 from pilot.manager.journal import OF_TASKS, AttemptRow, KeyRow, ResultRow, TaskRow
 from pilot.manager.metrics import write_metrics
 
@@ -275,6 +285,30 @@ def test_a_callback_may_forget_its_task(manager: PilotManager, eventually: Any) 
     manager.flush(SOON)
     assert manager._state.journal.work(task.id) is None
     assert task.result() == 1
+
+
+def test_what_a_callback_forgets_stays_where_a_task_has_come_to_depend_on_it(
+    manager: PilotManager, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, eventually: Any
+) -> None:
+    behind: list[Task[Any]] = []
+    task = manager.submit_task(abs, -1)
+    plain = Forgetter._arguments
+
+    def submit_meanwhile(self: Forgetter, tasks: dict[int, Task[Any]]) -> list[str]:
+        behind.append(manager.submit_task(held_back, task))
+        return plain(self, tasks)
+
+    monkeypatch.setattr(Forgetter, "_arguments", submit_meanwhile)
+    task.add_done_callback(lambda done: manager.forget([done]))  # type: ignore[list-item]
+    eventually(lambda: "1 task(s) that are not over depend on task" in caplog.text, 60)
+    assert behind[0].result(SOON) == 1
+    assert task.id in manager.tasks
+    assert not list(manager.session_dir.glob("events-*"))
+
+
+def held_back(number: int) -> int:
+    time.sleep(2)
+    return number
 
 
 def test_resubmitted_tasks_may_be_forgotten(manager: PilotManager) -> None:

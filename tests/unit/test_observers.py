@@ -53,6 +53,17 @@ def record(id: int) -> TaskRecord:
     return TaskRecord(id, FunctionRecord(1, "d", "work"), None, PLAIN, None, 100.0 + id)
 
 
+def test_who_comes_while_the_manager_is_closed_is_told_nothing_and_leaves_no_thread(
+    observers: Observers, subscribe: Subscribe
+) -> None:
+    observers.close()
+    late = subscribe(lambda events: None)
+    assert late.is_over
+    assert not late._thread.is_alive()
+    observers.submitted([record(1)])
+    assert not late._batches
+
+
 def test_the_life_of_a_task_in_order(observers: Observers, subscribe: Subscribe) -> None:
     seen: list[SessionEvent] = []
     subscribe(seen.extend)

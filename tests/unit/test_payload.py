@@ -185,6 +185,24 @@ def test_a_result_that_refers_to_nothing_may_stand_among_references(spool: Spool
     assert second is None
 
 
+def test_an_argument_whose_class_submits_a_task_itself(spool: Spool) -> None:
+    inner: list[dict[int, Any]] = []
+
+    class Asks:
+        def __reduce__(self) -> Any:
+            with payload.collecting() as found:
+                payload.dump([FakeTask(9)], spool, "it")
+            inner.append(found.tasks)
+            return int, (3,)
+
+    one = FakeTask(1)
+    with payload.collecting() as found:
+        packed = payload.dump([Asks(), one], spool, "it")
+    assert found.tasks == {1: one} and list(inner[0]) == [9]
+    assert payload.load(packed, {1: payload.dump("first", spool, "it")}) == [3, "first"]
+    assert payload.found_here() is None
+
+
 def test_a_task_elsewhere_cannot_be_pickled(spool: Spool) -> None:
     with pytest.raises(NotPicklable, match="a Task can be pickled only as an argument of a task"):
         payload.dump(FakeTask(1), spool, "the result")

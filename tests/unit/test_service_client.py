@@ -65,6 +65,17 @@ def test_keys_and_ids_are_checked_before_they_are_sent() -> None:
             call()
 
 
+def test_the_error_of_a_service_that_cannot_be_reached_has_its_cause() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    made = client(refuse)
+    made._retry_seconds = 0.0
+    with pytest.raises(SessionError, match="does not take the request: ConnectError: refused") as caught:
+        made.task("0" * 32).info  # noqa: B018
+    assert isinstance(caught.value.__cause__, httpx.ConnectError)
+
+
 def test_lists_have_all_tasks() -> None:
     ids = [f"{number:032X}" for number in range(2500)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -141,3 +142,8 @@ def test_files_beside_the_one_that_is_written_stay(tmp_path: Path) -> None:
     other.write_text("a download of mine")
     write_private(wanted, b"data")
     assert (other.read_text(), wanted.read_bytes()) == ("a download of mine", b"data")
+
+
+def test_attach_takes_what_a_new_manager_takes() -> None:
+    new, again = (inspect.signature(one).parameters for one in (PilotManager.__init__, PilotManager.attach))
+    assert [*again] == [name for name in new if name not in ("self", "name")]

@@ -42,3 +42,21 @@ def test_new_terms_look_at_pilots_until_one_fits_and_at_their_hosts_once(monkeyp
     with pytest.raises(NoPilotError, match="c is failed"):
         submitter.check_servable(Terms(Resources(num_cpus=8)))
     assert len(read) == 3
+
+
+def test_terms_that_were_found_servable_are_kept_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submitting, "MOST_TERMS", 10)
+    pilot = SimpleNamespace(
+        id="a",
+        name="a",
+        names=("a",),
+        description=PilotDescription(cores_per_node=2),
+        state=PilotState.QUEUED,
+        reason="",
+        qpus=(),
+    )
+    state: Any = SimpleNamespace(check_open=lambda: None, pilots={"a": pilot}, scalers={}, servable={})
+    submitter = Submitter(state)
+    for seconds in range(1, 100):
+        submitter.check_servable(Terms(timeout=float(seconds)))
+        assert len(state.servable) <= 10

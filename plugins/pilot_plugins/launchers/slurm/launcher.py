@@ -186,15 +186,15 @@ class SlurmLauncher(Launcher):
                 remove_scratch(mark)
 
     def _host(self, name: str) -> tuple[Host, Loose]:
-        if name not in self._hosts:
+        if (known := self._hosts.get(name)) is None:
             host = Host(name, self._runner)
-            self._hosts[name] = host, Loose(host)
-        return self._hosts[name]
+            known = self._hosts.setdefault(name, (host, Loose(host)))  # another thread may have made one meanwhile
+        return known
 
     def _cluster(self, host: str, name: str) -> Cluster:
-        if (host, name) not in self._clusters:
-            self._clusters[host, name] = Cluster(*self._host(host), name)
-        return self._clusters[host, name]
+        if (known := self._clusters.get((host, name))) is None:
+            known = self._clusters.setdefault((host, name), Cluster(*self._host(host), name))
+        return known
 
 
 def _is_text(words: str) -> bool:

@@ -96,9 +96,9 @@ class SshLauncher(Launcher):
             )
 
     def _host(self, name: str) -> Host:
-        if name not in self._hosts:
-            self._hosts[name] = Host(name)
-        return self._hosts[name]
+        if (host := self._hosts.get(name)) is None:
+            host = self._hosts.setdefault(name, Host(name))  # another thread may have made one meanwhile
+        return host
 
 
 def _host_of(description: PilotDescription) -> str:
