@@ -15,6 +15,7 @@ from pilot.errors import PluginError, SessionError, text_of
 from pilot.interfaces import TaskEstimator
 from pilot.manager.handles import Task, entry_of
 from pilot.manager.journal import EstimateRow, pack_estimates
+from pilot.manager.samples import not_estimated, sampled_of
 from pilot.manager.submitting import Submitter
 from pilot.resources import ANY_QPU, QPUInfo
 from pilot.results import OK, RAISED, Outcome
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pilot.manager.state import SessionState
     from pilot.manager.submissions import Submissions
     from pilot.resources import QPUEstimate, Terms
+    from pilot.scheduling.records import TaskRecord
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +117,25 @@ class Estimating:
     def _begin(self, asked: Asked) -> None:
         self._by_part.update(dict.fromkeys(asked.parts, asked))
         self._try(asked)
+
+    def take_over(self, tasks: Sequence[TaskRecord]) -> None:
+        """Have estimated what the manager before had not; of its unfinished tasks. Before the manager's thread runs."""
+        function = self._submitter.functions.record(not_estimated)
+        gates = {one.id: one for one in tasks if one.function is function and one.payload is not None}
+        parts: dict[int, list[Task]] = {}
+        for one in tasks:
+            for gate in gates.keys() & (one.needs or {}):
+                parts.setdefault(gate, []).append(self._state.tasks[one.id])
+        for gate, its in parts.items():
+            entry = gates[gate]
+            try:
+                kind, sample, wanted = sampled_of(entry.payload)
+                estimator = self.estimator(kind)
+            except Exception:  # a package that the manager before had is not installed here
+                log.exception("%s (task %d) is not made again", entry.title, gate)
+                continue
+            entry.held = True
+            self.begin(estimator, sample, wanted, self._state.tasks[gate], its)
 
     def look(self) -> None:
         """QPUs have reported, or pilots have changed: estimate what was not estimated for that yet."""
