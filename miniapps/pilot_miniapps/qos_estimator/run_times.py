@@ -17,14 +17,12 @@ from pilot.qos.predictor import Predictor
 from pilot.qos.run_times import RunTimes, device_prior, device_row, simulator_prior
 from pilot.quantum.aer import run_circuit
 from pilot.quantum.packing import pack, unpack
-from pilot_miniapps.qos_estimator.settings import SIMULATOR
+from pilot_miniapps.qos_estimator.settings import ON_DEVICES, SIMULATED, SIMULATOR
 
 if TYPE_CHECKING:
     from pilot.resources import QPUInfo
     from pilot_miniapps.frame import Run
 
-#: Qubits of circuits for the simulator, and for devices.
-SIMULATED, ON_DEVICES = (14, 20), (3, 5)
 #: Tasks that are predicted after the others were learned from, as a share of those.
 TESTED = 0.2
 #: Qiskit's optimization level for devices.

@@ -11,7 +11,8 @@ import numpy as np
 
 from pilot import PilotDescription, plots
 from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
-from pilot_miniapps.qos_multiprogramming.settings import Settings
+from pilot_miniapps.frame.qpus import check_room
+from pilot_miniapps.qos_multiprogramming.settings import PAIR_CHECKED, Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -77,6 +78,10 @@ class QosMultiprogramming(MiniApp):
     def qpus(self) -> Sequence[str]:
         return (f"fake:{self.settings.snapshot}",)
 
+    def check(self, pilots: Sequence[PilotDescription]) -> None:
+        """The device has room for the circuits."""
+        check_room(self.settings.needed())
+
     def plan(self) -> Mapping[str, Any]:
         return {"studies": list(self.settings.study), "device": self.settings.snapshot, "queues": self.settings.queues}
 
@@ -102,7 +107,7 @@ class QosMultiprogramming(MiniApp):
     def _deviation(self, run: Run) -> float:
         from pilot_miniapps.qos_multiprogramming.pairs import deviation
 
-        width = min(*self.settings.widths, 4)
+        width = min(*self.settings.widths, PAIR_CHECKED)
         return float(run.submit("deviation", deviation, self.settings.snapshot, width).result())
 
     # ---- pairs --------------------------------------------------------------------------------------------------

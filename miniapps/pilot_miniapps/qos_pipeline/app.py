@@ -55,11 +55,11 @@ class QosPipeline(MiniApp):
         return {"trace": self.settings.trace or "the excerpt of the package", "policies": list(self._policies())}
 
     def check(self, pilots: Sequence[PilotDescription]) -> None:
-        """The trace can be read, and is long enough."""
-        from pilot.qos.simulation import scenarios, traces
+        """The trace can be read, and is long enough; its QPUs have snapshots with room for the circuits."""
+        from pilot_miniapps.qos_pipeline.play import EXCERPT
+        from pilot_miniapps.qos_scheduler.queues import checked
 
-        if self.settings.trace is not None:
-            scenarios.check_length(traces.read(self.settings.trace))
+        checked(self.settings.trace or EXCERPT, max(self.settings.widths), "this run", "make widths smaller")
 
     def work(self, run: Run) -> Outcome:
         from pilot_miniapps.qos_pipeline.play import EXCERPT, Wanted, best_fidelities, play

@@ -10,6 +10,7 @@ import numpy as np
 
 from pilot import PilotDescription
 from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
+from pilot_miniapps.frame.qpus import Needed, check_room
 from pilot_miniapps.qos_scheduler.settings import Settings
 
 if TYPE_CHECKING:
@@ -82,11 +83,16 @@ class QosScheduler(MiniApp):
         }
 
     def check(self, pilots: Sequence[PilotDescription]) -> None:
-        """The trace can be read, and is long enough."""
-        from pilot.qos.simulation import scenarios, traces
+        """The trace can be read, and is long enough; the devices have room for the circuits."""
+        settings, studies = self.settings, self._studies()
+        if {"load", "front"}.intersection(studies):
+            common = max(settings.widths), "the studies load and front", "make widths smaller"
+            check_room(Needed("snapshots", f"fake:{one}", *common) for one in settings.snapshots)
+        if settings.trace is not None:
+            from pilot_miniapps.qos_scheduler.queues import WIDTHS, checked
 
-        if self.settings.trace is not None:
-            scenarios.check_length(traces.read(self.settings.trace))
+            widest = max(WIDTHS) if "joint" in studies else 0
+            checked(settings.trace, widest, "the study joint", "leave the study out")
 
     def work(self, run: Run) -> Outcome:
         rows: list[Mapping[str, Any]] = []

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from pilot.qos.simulation.jobs import Kind, circuits
 from pilot.qos.simulation.log import DONE, Log
-from pilot.qos.simulation.scenarios import TRACE_REST, end_of, named, on_trace
+from pilot.qos.simulation.scenarios import TRACE_REST, check_length, end_of, named, on_trace
 from pilot.qos.simulation.traces import QueueTrace, Waits, read
+from pilot_miniapps.frame.qpus import Needed, check_room
 from pilot_miniapps.qos_scheduler.estimates import Estimates
 
 #: Shots of each circuit, and seconds that a job takes besides.
@@ -51,6 +52,24 @@ def snapshot_of(qpu: str) -> str:
     """The snapshot of a QPU of the trace: "ibmq_kolkata" is "kolkata"."""
     short = qpu.rpartition("_")[2]
     return STANDS_FOR.get(short, short)
+
+
+def checked(path: str, qubits: int, of: str, advice: str) -> dict[str, QueueTrace]:
+    """A trace; its QPUs have snapshots with room for circuits of so many qubits.
+
+    Args:
+        path: of the file.
+        qubits: of the widest circuit; 0: no snapshots are needed.
+        of, advice: as of `Needed`.
+
+    Raises:
+        DescriptionError: it cannot be read, is too short, or has a QPU without a snapshot, or with a smaller one.
+    """
+    recorded = read(path)
+    check_length(recorded)
+    if qubits:
+        check_room(Needed("trace", f"fake:{snapshot_of(qpu)}", qubits, of, advice) for qpu in recorded)
+    return recorded
 
 
 def kinds(estimates: Estimates, floor: float = 0.0) -> list[Kind]:

@@ -43,5 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     interval: Annotated[float, msgspec.Meta(ge=1, description="seconds between two jobs in a trace")] = 30.0
 
     def __post_init__(self) -> None:
+        for name in ("study", "snapshots", "widths"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name}: {list(getattr(self, name))} is not valid: a value comes twice")
         if self.trace is None and not {"load", "front"}.intersection(self.study):
             raise ValueError(f"trace: None is not valid: {' and '.join(self.study)} needs a file, give --trace FILE")
