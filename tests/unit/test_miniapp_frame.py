@@ -331,6 +331,32 @@ def test_a_report_holds_arrays_and_refuses_what_is_none_of_json(tmp_path: Path) 
         report.builtins({"z": 1j})
 
 
+def test_a_key_is_for_one_figure_and_a_spread_may_be_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(SimpleNamespace(), [], Path(), resumed=False)  # type: ignore[arg-type]
+    run.figure("circuits", 3.0, "")
+    with pytest.raises(ValueError, match="figure: 'circuits' was reported before"):
+        run.figure("circuits", 4.0, "")
+    figures = {"ratio": {"value": 2.0, "unit": "ratio", "spread": [None, None]}}
+    written = {"name": "x", "rows": [], "figures": figures, "seconds": {"work": 1.0}}
+    oracle = {"passed": True, "deviation": None, "unit": "", "text": "fine"}
+    report.show({**written, "oracle": oracle}, Path())
+    shown = [line.replace("│", "").split() for line in capsys.readouterr().out.splitlines()]
+    assert ["ratio", "2", "ratio"] in shown and ["time:", "work", "1.00", "s"] in shown
+
+
+def test_a_plot_that_cannot_be_drawn_leaves_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(app: Any, written: Any) -> Any:
+        raise TypeError("None is no number")
+
+    monkeypatch.setattr(Sized, "draw", broken)
+    written = {"name": "x", "oracle": {"passed": True}, "figures": {}}
+    undrawn = report.draw(Sized(Sizes()), tmp_path, written)
+    assert report.failures({**written, **undrawn}) == ["its plots cannot be drawn: TypeError: None is no number"]
+    assert 'raise TypeError("None is no number")' in capsys.readouterr().err
+
+
 def test_what_failed_is_named() -> None:
     figures = {
         "slow": {"value": 3.0, "unit": "s", "bar": "<= 1", "scaled_bar": "<= 2", "met": False},
@@ -404,6 +430,11 @@ def test_what_the_work_finds_wrong_is_a_failure_that_other_settings_or_a_resumed
             "the circuits of the study cost have 12: make qubits smaller",
         ),
         ("qos-scheduler --snapshots manila lima", "snapshots: fake:manila has 5 qubits, and the circuits of the"),
+        (
+            "qos-scheduler --rate 1 --hours 0.001",
+            "rate: 1 is not valid with hours 0.001: that is 0.001 jobs; expected 10",
+        ),
+        ("qos-scheduler --batch 8", "batch: 8 is not valid with 8 snapshots: no circuit would wait"),
         ("qos-scheduler --study joint --trace LONG", "trace: QPU 'fake:q': there is no snapshot 'q'"),
         ("qos-pipeline --trace LONG", "trace: QPU 'fake:q': there is no snapshot 'q'"),
         ("qos-multiprogramming --snapshot guadalupe", "snapshot: fake:guadalupe has 16 qubits, and the circuits of"),

@@ -143,7 +143,9 @@ class ErrorMitigation(MiniApp):
         for method in methods:
             mean, error = mean_deviation(every[method])
             key = f"deviation_{method.replace('+', '_')}"
-            run.figure(key, mean, "", spread=(mean - error, mean + error), n=len(every[method]))
+            run.figure(
+                key, mean, "", spread=(mean - SIGNIFICANT * error, mean + SIGNIFICANT * error), n=len(every[method])
+            )
         details = {
             "recommended": RECOMMENDED,
             "overall": [row("all", method, every[method], every[NONE]) for method in methods],

@@ -87,7 +87,7 @@ def _finished(app: MiniApp, request: RunRequest) -> dict[str, Any] | None:
         if request.scaling:
             scaling.draw(request.output, written)
         else:
-            report.draw(app, request.output, written)
+            return report.draw(app, request.output, written)
     return written
 
 

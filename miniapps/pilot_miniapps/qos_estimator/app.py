@@ -93,7 +93,7 @@ class QosEstimator(MiniApp):
             "drift": self._drift,
             "runtime": self._run_times,
         }
-        oracle = Oracle(passed=True, deviation=0.0, unit="", text="these studies have figures only")
+        oracle = Oracle(passed=True, deviation=0.0, unit="of a fidelity", text="these studies have figures only")
         details: dict[str, Any] = {}
         for name, study in studies.items():
             if name in self.settings.study or (name == "exact" and "esp" in self.settings.study):
@@ -320,6 +320,6 @@ def _verdict(found: Sequence[Case]) -> Oracle:
     return Oracle(
         passed=_difference(found) <= EQUAL and all(one.exact for one in found),
         deviation=_difference(found),
-        unit="",
+        unit="of a fidelity",
         text=f"{len(found)} fidelities beside those of Aer's density matrices, for circuits compiled the same way",
     )

@@ -123,7 +123,9 @@ def report(run: Run, found: Sequence[tuple[str, Errors]]) -> None:
     run.figure("error_median_after_500", median(learned), "ratio", "<= 0.03", n=len(learned), timed=True)
     share = sum(error <= 0.2 for error in learned) / len(learned)
     run.figure("share_within_20", share, "ratio", ">= 0.9", n=len(learned), timed=True)
+    short = [qpu.partition("?")[0] for qpu, _ in found]
     for qpu, its in found:
-        key = qpu.partition("?")[0].replace(":", "_")
+        name = qpu.partition("?")[0]
+        key = (name if short.count(name) == 1 else qpu).replace(":", "_")
         run.figure(f"{key}.error_median_cold", median(its.cold), "ratio", n=len(its.cold), timed=True)
         run.figure(f"{key}.error_median_learned", median(its.learned), "ratio", n=len(its.learned), timed=True)

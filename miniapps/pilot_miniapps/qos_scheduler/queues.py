@@ -26,6 +26,8 @@ STANDS_FOR = {"cairo": "hanoi", "nazca": "cusco"}
 FLOOR = 0.9
 #: Length of the blocks that are drawn again for intervals.
 BLOCK_SECONDS = 6 * 3600.0
+#: From fewer blocks no interval follows.
+LEAST_BLOCKS = 8
 
 
 class Waited(msgspec.Struct, frozen=True):
@@ -139,11 +141,13 @@ def interval(
     seconds: float,
     percentile: float | None = None,
     draws: int = 1000,
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """The 95 % interval of `ratio`: blocks of six hours are drawn again, the same of both. ``seconds``: between
-    jobs."""
-    size = max(1, int(BLOCK_SECONDS / seconds))
-    blocks = [np.arange(at, min(at + size, len(ours))) for at in range(0, len(ours), size)]
+    jobs. None: the jobs come in too few blocks for an interval."""
+    count = int(len(ours) * seconds / BLOCK_SECONDS)
+    if count < LEAST_BLOCKS:
+        return None
+    blocks = np.array_split(np.arange(len(ours)), count)
     random = np.random.default_rng(0)
     values = []
     for _ in range(draws):
