@@ -385,6 +385,7 @@ def main() -> None:
     is_agent = JOB not in os.environ and (settings.nodes == 1 or own_rank() == 0)
     if not is_agent:
         os.environ[MARK] = mark = own_mark(mark)
+    os.environ["SPT_NOENV"] = "1"  # processes that rename themselves with setproctitle keep their environment, and mark
     use_scratch(settings.scratch)
     end_with_me(mark)
     allow_files()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+import msgspec
+
 from pilot.resources import QPUInfo
 from pilot.worker.device import unusable
 
@@ -14,6 +16,8 @@ log = logging.getLogger(__name__)
 START_SECONDS = 2.0
 #: This number of workers in a row that end before they have reported means that the device is given up.
 FAILED_STARTS = 3
+#: A device that reports the same as before is passed on after so many seconds.
+SAME_SECONDS = 60.0
 
 
 class Devices:
@@ -70,6 +74,15 @@ class Devices:
         self._update(name, unusable(QPUInfo(name=name, qubits=0), why))
 
     def _update(self, name: str, info: QPUInfo) -> None:
-        if self._infos.get(name) != info:
+        before = self._infos.get(name)
+        if before is None or _tells_more(before, info):
             self._infos[name] = info
             self.changes += 1
+
+
+def _tells_more(before: QPUInfo, info: QPUInfo) -> bool:
+    """True when a report is worth a message. That a QPU is still the same is told once a minute, not after each job;
+    where others have jobs in its queue, always: how long they take is learned from that."""
+    if info.pending_jobs is not None or (info.asked or 0.0) >= (before.asked or 0.0) + SAME_SECONDS:
+        return before != info
+    return msgspec.structs.replace(before, asked=info.asked) != info

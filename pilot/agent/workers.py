@@ -386,7 +386,7 @@ class WorkerPool:
                 self._cannot_start(place, reason)
 
     def _cannot_start(self, place: Place, reason: str) -> None:
-        why = f"workers do not start (the last one {reason}); see the files in {self._processes.folder}"
+        why = f"workers do not start (the last one {reason}); see the files in {self._processes.folder.parent}"
         if place.peer is None:
             self.broken = f"its {why}"
         else:

@@ -22,6 +22,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     unit: str = ""
     bar: str | None = None
     met: bool | None = None
+    scaled_bar: str | None = None
     spread: tuple[float | None, float | None] | None = None
     comparable: bool = True
 
@@ -63,8 +64,9 @@ def compare(folders: Sequence[str], file: str | None) -> int:
         0, also where a bar is missed: that is said in the table; 1 when the file cannot be written.
 
     Raises:
-        DescriptionError: a folder has no report.
+        DescriptionError: a folder has no report, or is given twice.
     """
+    _check_different(folders)
     reports = {folder: read(Path(folder)) for folder in folders}
     content = {
         "runs": {folder: msgspec.to_builtins(one) for folder, one in reports.items()},
@@ -79,13 +81,27 @@ def compare(folders: Sequence[str], file: str | None) -> int:
     return int(not written)
 
 
+def _check_different(folders: Sequence[str]) -> None:
+    known: dict[Path, str] = {}
+    for folder in folders:
+        path = _file(Path(folder)).resolve()
+        if path in known:
+            names = folder if known[path] == folder else f"{known[path]} and {folder}"
+            raise DescriptionError(f"report: {names}: one run is given twice; give each run once", given=folder)
+        known[path] = folder
+
+
+def _file(folder: Path) -> Path:
+    return folder if folder.name == "report.json" else folder / "report.json"
+
+
 def read(folder: Path) -> Report:
     """The report in a folder.
 
     Raises:
         DescriptionError: there is none, or it is not a report.
     """
-    path = folder if folder.name == "report.json" else folder / "report.json"
+    path = _file(folder)
     try:
         return msgspec.json.decode(path.read_bytes(), type=Report)
     except (FileNotFoundError, NotADirectoryError):
@@ -164,7 +180,10 @@ def _figure(figure: Measured | None) -> str:
         text += " ({:.4g} to {:.4g})".format(*figure.spread)
     if not figure.comparable:
         return f"{text}; resumed: not comparable"
-    return text if figure.bar is None else f"{text}; {figure.bar} {'met' if figure.met else 'MISSED'}"
+    if figure.bar is None:
+        return text
+    here = "" if figure.scaled_bar is None else f", there {figure.scaled_bar}"
+    return f"{text}; {figure.bar}{here} {'met' if figure.met else 'MISSED'}"
 
 
 def _seconds(seconds: float | None) -> str:

@@ -13,7 +13,7 @@ import inspect
 import os
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -134,6 +134,7 @@ def run_miniapp(parser: argparse.ArgumentParser, name: str | None, words: list[s
     _check_packages(name, miniapp)
     app = miniapp(settings)
     _check_qpus(app)
+    _check_pilots(app, request)
     with streams.lasting():
         return app.run(request)
 
@@ -208,16 +209,16 @@ def _counts(text: str | None) -> tuple[int, ...]:
         ) from None
 
 
-def _pilots(chosen: Flags) -> list[PilotDescription]:
-    """The pilots that were asked for; their launchers take them, and their engines and QPUs are there."""
-    found = _described(chosen)
-    for one in found:
+def _check_pilots(app: RunnableMiniApp, request: RunRequest) -> None:
+    """Refuse pilots that cannot be had: their launcher does not take them, or their engine or a QPU is not there."""
+    where = "--scaling" if request.scaling else "the mini-app's own pilot"
+    its: Sequence[PilotDescription] = getattr(app, "wanted", lambda request: ())(request)
+    for one in (*request.pilots, *its):
         try:
             registry.check_pilot(one, registry.made("pilot.launchers", one.resource.partition("://")[0], Launcher))
             registry.devices(one)
         except (DescriptionError, PluginError) as error:
-            raise DescriptionError(f"--pilot: {error}", **error.data) from error
-    return found
+            raise DescriptionError(f"{'--pilot' if one in request.pilots else where}: {error}", **error.data) from error
 
 
 def _check_qpus(app: RunnableMiniApp) -> None:
@@ -229,7 +230,8 @@ def _check_qpus(app: RunnableMiniApp) -> None:
         raise DescriptionError(str(error), **error.data) from error
 
 
-def _described(chosen: Flags) -> list[PilotDescription]:
+def _pilots(chosen: Flags) -> list[PilotDescription]:
+    """The pilots that were asked for."""
     try:
         found = [PilotDescription.from_text(text) for text in chosen.pilot]
     except DescriptionError as error:

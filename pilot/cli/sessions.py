@@ -20,6 +20,7 @@ from pilot.cli.qpus import age
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, SessionError, invalid, text_of
 from pilot.manager import keeping
+from pilot.manager.handles import Task
 from pilot.manager.journal import SCHEMA
 from pilot.manager.manager import PilotManager
 from pilot.manager.migration import COPY, migrate
@@ -30,7 +31,6 @@ from pilot.wire.session import SESSIONS, default_parent
 
 if TYPE_CHECKING:
     from pilot.cli.interruption import Interruption
-    from pilot.manager.handles import Task
 
 #: Failed tasks that are listed after `pilot sessions attach`.
 SHOWN = 10
@@ -269,12 +269,15 @@ def attach(folder: str, pilots: Sequence[str], interruption: Interruption) -> in
     ):
         for description in wanted:
             manager.submit_pilot(description)
-        left = list(manager.tasks.values())
+        left = [task for task in manager.tasks.values() if not task.done()]
         while left and interruption.number is None:
             left = manager.wait_tasks(left, LOOK_SECONDS)[1]
-        tasks = [task for task in manager.tasks.values() if task.done()]
-        failed = [task for task in tasks if task.state is TaskState.FAILED]
-        text = _counted(Counter(task.state.value for task in tasks))
+        counts, failed = Counter[str](), list[Task]()
+        for task in manager.tasks.values():  # those that are done are not held: there may be millions
+            if task.done():
+                counts[task.state.value] += 1
+                failed += [task] * (task.state is TaskState.FAILED)
+        text = _counted(counts)
         lines = [f"{manager.session_dir}: {text}", *map(_failure, failed[:SHOWN])]
     if len(failed) > SHOWN:
         lines.append(f"… and {len(failed) - SHOWN:,} more failed")

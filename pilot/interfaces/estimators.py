@@ -31,7 +31,7 @@ class TaskEstimator(ABC):
 
         Args:
             sample: `Prepared.sample` of the task.
-            wanted: its description.
+            wanted: its description; after an attach without the work itself (circuit, parameters, observables, …).
             infos: what the QPUs report; empty: none has yet.
             final: no other QPU that could run the task is on its way.
         """

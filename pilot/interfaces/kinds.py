@@ -108,6 +108,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     #: Added to the error when no pilot can run it.
     note: str = ""
     #: What an estimator of this kind (`TaskEstimator`) needs to know of the task; None: nothing is estimated.
+    #: It is pickled, for a manager that attaches.
     sample: Any = None
 
 

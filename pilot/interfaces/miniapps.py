@@ -41,7 +41,9 @@ class RunnableMiniApp(Protocol):
 
     Its docstring is what ``pilot run NAME --help`` shows, the first line of it what ``pilot run --list`` shows.
     A method ``qpus()``, where it has one, returns the names of the QPUs in its settings, as in
-    ``PilotDescription.qpus``: those that cannot exist are refused before it runs.
+    ``PilotDescription.qpus``: those that cannot exist are refused before it runs. A method ``wanted(request)`` returns
+    the pilots that it would ask for, its own ones and each size of a series: those that their launcher or engine cannot
+    start are refused before it runs. Without it, those that the user named are looked at.
     """
 
     #: A frozen struct; each field is a flag. Its `msgspec.Meta` has the flag's help as ``description``, and bounds.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,71 +12,24 @@ import msgspec
 from pilot import registry
 from pilot.errors import PluginError, SessionError, text_of
 from pilot.interfaces import TaskEstimator
+from pilot.manager.asked import Alike, Asked, Reported, calibrations
 from pilot.manager.handles import Task, entry_of
 from pilot.manager.journal import EstimateRow, pack_estimates
+from pilot.manager.samples import not_estimated, sampled_of
 from pilot.manager.submitting import Submitter
-from pilot.resources import ANY_QPU, QPUInfo
+from pilot.resources import QPUInfo
 from pilot.results import OK, RAISED, Outcome
 from pilot.scheduling import events
-from pilot.scheduling.fitting import is_meant
-from pilot.states import PilotState, is_final
 from pilot.wire import payload
 
 if TYPE_CHECKING:
     from pilot.descriptions import TaskDescription
     from pilot.manager.state import SessionState
     from pilot.manager.submissions import Submissions
-    from pilot.resources import QPUEstimate, Terms
+    from pilot.resources import QPUEstimate
+    from pilot.scheduling.records import TaskRecord
 
 log = logging.getLogger(__name__)
-
-
-class _Reported(IntEnum):
-    """Which of the QPUs that may run a task have reported."""
-
-    ALL = 0
-    LATER = 1
-    """Others are those of pilots that are not active yet."""
-    SOON = 2
-    """An active pilot is still opening one."""
-
-
-class Asked:
-    """What a user submitted, and what is known of it. The parts wait for the first estimate, the *gate*."""
-
-    def __init__(
-        self, estimator: TaskEstimator, sample: Any, wanted: TaskDescription, gate: Task, parts: Sequence[Task]
-    ) -> None:
-        self.estimator, self.sample, self.wanted, self.gate = estimator, sample, wanted, gate
-        #: By id; those that are not over.
-        self.parts = {part.id: entry_of(part) for part in parts}
-        self.weight = sum(entry.weight for entry in self.parts.values())
-        #: What the QPUs reported for which it was estimated last; None: it was not yet.
-        self.infos: tuple[QPUInfo, ...] | None = None
-        #: What the worker returned last; None: nothing yet.
-        self.result: Any = None
-
-    @property
-    def terms(self) -> Terms:
-        """Of a part."""
-        return next(iter(self.parts.values())).terms
-
-    def of_parts(self, estimates: Sequence[QPUEstimate]) -> dict[int, tuple[QPUEstimate, ...]]:
-        """What is expected of each part, by what is expected of the whole: its share of the seconds. The cost is the
-        whole one, which is what has a bound."""
-        by_share: dict[float, tuple[QPUEstimate, ...]] = {}
-        found = {}
-        for part, entry in self.parts.items():
-            share = entry.weight / self.weight
-            if share not in by_share:
-                by_share[share] = tuple(_scaled(one, share) for one in estimates)
-            found[part] = by_share[share]
-        return found
-
-    def may_run_on(self, qpu: str) -> bool:
-        """True for a device that its description names, or if it may run on any."""
-        names = {option.resources.qpu for option in self.terms.options()}
-        return qpu in names or ANY_QPU in names
 
 
 class Estimating:
@@ -90,6 +42,8 @@ class Estimating:
         self._by_part: dict[int, Asked] = {}
         self._by_estimate: dict[int, Asked] = {}
         self._estimators: dict[str, TaskEstimator] = {}
+        #: By `Alike.key`.
+        self._alike: dict[tuple[Any, ...], Alike] = {}
 
     def estimator(self, kind: str) -> TaskEstimator:
         """Any thread: what estimates tasks of this kind.
@@ -113,13 +67,41 @@ class Estimating:
             part.add_done_callback(lambda done: put(partial(self._ended, asked, done.id)))  # type: ignore[attr-defined]
 
     def _begin(self, asked: Asked) -> None:
+        if not asked.parts:
+            return
         self._by_part.update(dict.fromkeys(asked.parts, asked))
-        self._try(asked)
+        alike = self._alike.get(asked.key) or self._alike.setdefault(asked.key, Alike(asked.terms))
+        alike.members[asked] = None
+        infos, how = alike.reported(self._state)
+        for one in list(alike.members) if alike.is_new(infos, how) else [asked]:
+            self._try(one, infos, how)
+
+    def take_over(self, tasks: Sequence[TaskRecord]) -> None:
+        """Have estimated what the manager before had not; of its unfinished tasks. Before the manager's thread runs."""
+        function = self._submitter.functions.record(not_estimated)
+        gates = {one.id: one for one in tasks if one.function is function and one.payload is not None}
+        parts: dict[int, list[Task]] = {}
+        for one in tasks:
+            for gate in gates.keys() & (one.needs or {}):
+                parts.setdefault(gate, []).append(self._state.tasks[one.id])
+        for gate, its in parts.items():
+            entry = gates[gate]
+            try:
+                kind, sample, wanted = sampled_of(entry.payload)
+                estimator = self.estimator(kind)
+            except Exception:  # a package that the manager before had is not installed here
+                log.exception("%s (task %d) is not made again", entry.title, gate)
+                continue
+            entry.held = True
+            self.begin(estimator, sample, wanted, self._state.tasks[gate], its)
 
     def look(self) -> None:
         """QPUs have reported, or pilots have changed: estimate what was not estimated for that yet."""
-        for asked in dict.fromkeys(self._by_part.values()):
-            self._try(asked)
+        for alike in list(self._alike.values()):
+            infos, how = alike.reported(self._state)
+            if alike.is_new(infos, how):
+                for asked in list(alike.members):
+                    self._try(asked, infos, how)
 
     def feed(self, event: events.Event) -> None:
         """Hand on what an agent reported, estimates before the tasks that wait for them are free."""
@@ -166,17 +148,16 @@ class Estimating:
             except BaseException:
                 log.exception("nothing is learnt from task %d", outcome.task)
 
-    def _try(self, asked: Asked) -> None:
+    def _try(self, asked: Asked, infos: tuple[QPUInfo, ...], how: Reported) -> None:
         """Estimate for what the QPUs report now, when that is something new."""
         if not asked.parts:
             return
-        infos, how = self._reported(asked)
-        if asked.infos is None and (how is _Reported.SOON or (how is _Reported.LATER and not infos)):
+        if asked.infos is None and (how is Reported.SOON or (how is Reported.LATER and not infos)):
             return
-        if asked.infos is not None and _calibrations(infos) == _calibrations(asked.infos):
+        if asked.infos is not None and calibrations(infos) == calibrations(asked.infos):
             return
         try:
-            final = how is _Reported.ALL and asked.infos is None
+            final = how is Reported.ALL and asked.infos is None
             work, args = asked.estimator.work(asked.sample, asked.wanted, infos, final=final)
             self._send(asked, work, args)
         except SessionError:  # the manager is closing: what waits for it is cancelled
@@ -196,36 +177,19 @@ class Estimating:
         task = self._submitter.submit(work, args, {}, entry_of(asked.gate).terms, asked.gate.name)
         self._by_estimate[task.id] = asked
 
-    def _reported(self, asked: Asked) -> tuple[tuple[QPUInfo, ...], _Reported]:
-        """What the QPUs report that may run it, and whether there will be others."""
-        found: dict[str, QPUInfo] = {}
-        how = _Reported.LATER if self._state.scalers else _Reported.ALL
-        for pilot in self._state.pilots.values():
-            if is_final(pilot.state) or not is_meant(asked.terms, pilot.names, pilot.description.labels):
-                continue
-            names = {name for name in registry.devices(pilot.description) if asked.may_run_on(name)}
-            its = {info.name: info for info in pilot.qpus if info.name in names}
-            if len(its) < len(names):
-                how = max(how, _Reported.SOON if pilot.state is PilotState.ACTIVE else _Reported.LATER)
-            found.update((name, info) for name, info in its.items() if info.qubits)
-        return tuple(found.values()), how
-
     def _ended(self, asked: Asked, part: int) -> None:
         """A part is over, with or without a result."""
         asked.parts.pop(part, None)
         self._by_part.pop(part, None)
-        if not asked.parts and not asked.gate.done():
+        if asked.parts:
+            return
+        if (alike := self._alike.get(asked.key)) is not None:
+            alike.members.pop(asked, None)
+            if not alike.members:
+                del self._alike[asked.key]
+        if not asked.gate.done():
             self._submissions.release(asked.gate.id)
             self._feed(events.CancelAsked([asked.gate.id]))
-
-
-def _scaled(estimate: QPUEstimate, share: float) -> QPUEstimate:
-    seconds, spread = estimate.seconds, estimate.seconds_spread
-    return msgspec.structs.replace(
-        estimate,
-        seconds=None if seconds is None else seconds * share,
-        seconds_spread=None if spread is None else spread * share,
-    )
 
 
 def fail_estimate(error: PluginError) -> None:
@@ -236,7 +200,3 @@ def fail_estimate(error: PluginError) -> None:
 def _failed(asked: Asked, method: str, error: BaseException) -> PluginError:
     name = type(asked.estimator).__name__
     return PluginError(f"the estimator {name}: {method} raised {type(error).__name__}: {text_of(error)}")
-
-
-def _calibrations(infos: Sequence[QPUInfo]) -> set[tuple[str, float | None]]:
-    return {(info.name, info.calibrated) for info in infos}

@@ -99,6 +99,7 @@ def open_parts(
         if restored is not None:
             recovery.record(journal, restored, folder.path)
             loop.take_over(restored)
+            loop.estimating.take_over(restored.tasks)
             objects.take_over(restored.objects)
         else:
             journal.extend([*recovery.path_rows(folder.path), recovery.versions_row()])

@@ -22,6 +22,7 @@ from pilot.manager.handles import Task, has_result, is_kept_by, never_ran
 from pilot.manager.keys import Key, check_same, key_of
 from pilot.manager.objects import words_of
 from pilot.manager.pilots import Pilot, Scaler
+from pilot.manager.samples import arguments_of, not_estimated
 from pilot.manager.state import SessionState
 from pilot.registry import devices
 from pilot.resources import PLAIN, SLOT, Capacity, QPUInfo, Terms
@@ -91,7 +92,6 @@ class Submitter:
         weight: float = 1.0,
         key: Key | None = None,
         keyed: bool = False,
-        held: bool = False,
     ) -> Task:
         """One task: ``work(*args, **kwargs)``.
 
@@ -105,7 +105,6 @@ class Submitter:
             weight: how long it takes, in units that are the same for all tasks of the function.
             key: what the caller calls it; nothing has this key yet.
             keyed: it is a part of a task that has a key.
-            held: it gets its function and arguments later (`Submissions.release`).
         """
         terms = self.admitted(terms)
         function = work if isinstance(work, FunctionRecord) else self.functions.record(work)
@@ -119,7 +118,7 @@ class Submitter:
             needs = {task.id: False for task in after} | (needs or {})
         id = self.next_id()
         record = TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight)
-        record.has_key, record.held = key is not None or keyed, held
+        record.has_key = key is not None or keyed
         return self.add(record, key)
 
     def admitted(self, terms: Terms) -> Terms:
@@ -246,10 +245,15 @@ class Submitter:
         if self._estimating is None or prepared.sample is None:
             return self._submit_parts(prepared, terms, one_core, name, after, key)[0]
         estimator = self._estimating.estimator(kind)
-        gate = self.submit(not_estimated, (), {}, one_core, f"estimate of {name}", held=True)
+        gate = self._submit_held(f"estimate of {name}", one_core, arguments_of(kind, prepared.sample, wanted))
         whole, parts = self._submit_parts(prepared, terms, one_core, name, [*after, gate], key)
         self._estimating.begin(estimator, prepared.sample, wanted, gate, parts)
         return whole
+
+    def _submit_held(self, name: str, terms: Terms, sampled: bytes) -> Task:
+        """A task that estimates: it gets another function and its arguments later (`Submissions.release`)."""
+        terms, function = self.admitted(terms), self.functions.record(not_estimated)
+        return self.add(TaskRecord(self.next_id(), function, sampled, terms, name, time.time(), held=True), None)
 
     def _submit_parts(
         self, prepared: Prepared, terms: Terms, one_core: Terms, name: str, after: Sequence[Task], key: Key | None
@@ -414,10 +418,6 @@ def _now(capacity: Capacity, pilot: Pilot) -> Capacity:
     if is_final(state) and pilot.reason not in ("", state.value):
         over = f"{over} ({pilot.reason})"
     return capacity._replace(over=over, qpus={**capacity.qpus, **{info.name: info for info in pilot.qpus}})
-
-
-def not_estimated() -> None:
-    """What a task that estimates is until it is known for which QPUs; after an attach, all that it does."""
 
 
 @cache

@@ -89,16 +89,21 @@ class _Learned:
         deviations = np.array(prior.deviations)
         self._precision: NDArray[np.float64] = np.diag(deviations**-2.0)
         self._weighted: NDArray[np.float64] = np.array(prior.means) / deviations**2
+        #: Of the unknowns; None: something was learned since.
+        self._covariance: NDArray[np.float64] | None = None
 
     def learn(self, row: NDArray[np.float64], seconds: float) -> None:
         weight = (SCATTER * seconds + SCATTER_SECONDS) ** -2
         self._precision += weight * np.outer(row, row)
         self._weighted += weight * seconds * row
+        self._covariance = None
 
     def estimate(self, row: NDArray[np.float64]) -> RunTime:
-        # the unknowns differ by orders of magnitude: scaled, the matrix is well conditioned
-        scale = 1 / np.sqrt(self._precision.diagonal())
-        covariance = np.linalg.inv(scale[:, None] * self._precision * scale) * scale[:, None] * scale
+        if (covariance := self._covariance) is None:
+            # the unknowns differ by orders of magnitude: scaled, the matrix is well conditioned
+            scale = 1 / np.sqrt(self._precision.diagonal())
+            covariance = np.linalg.inv(scale[:, None] * self._precision * scale) * scale[:, None] * scale
+            self._covariance = covariance
         seconds = max(0.0, float(row @ covariance @ self._weighted))
         own = SCATTER * seconds + SCATTER_SECONDS
         return RunTime(seconds, sqrt(max(0.0, float(row @ covariance @ row)) + own**2))

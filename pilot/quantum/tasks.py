@@ -40,7 +40,7 @@ from pilot.quantum.needs import Need
 from pilot.quantum.noise import NoisySimulation
 from pilot.quantum.observables import operators
 from pilot.quantum.outcomes import draw_seeds
-from pilot.quantum.packing import Packed, pack
+from pilot.quantum.packing import Packed, pack, unpack
 from pilot.quantum.requests import Request
 
 if TYPE_CHECKING:
@@ -63,6 +63,15 @@ class Sample(NamedTuple):
     values: NDArray[np.float64] | None
     #: That run for the task in all, each with the shots of its description.
     circuits: int = 1
+
+    def __reduce__(self) -> Any:
+        return _sample_of, (pack(self.circuit), self.values, self.circuits)
+
+
+def _sample_of(program: bytes, values: NDArray[np.float64] | None, circuits: int) -> Sample:
+    """A sample that has travelled."""
+    (circuit,) = unpack(program)
+    return Sample(circuit, values, circuits)
 
 
 def prepare(description: TaskDescription, offer: Offer) -> Prepared:

@@ -131,6 +131,9 @@ class EngineContract:
         assert run(manager, threads).result(timeout=60) == {1}
         assert run(manager, threads, num_cpus=2).result(timeout=60) == {2}
 
+    def test_a_task_that_renames_its_process_keeps_its_mark(self, manager: PilotManager) -> None:
+        assert manager.submit_task(os.getenv, "SPT_NOENV").result() == "1"  # setproctitle reads it
+
     def test_fractions_share_cores(self, manager: PilotManager, tmp_path: Path) -> None:
         meeting = [run(manager, meet, str(tmp_path / "here"), 3, num_cpus=0.5) for _ in range(3)]
         assert all(task.result(timeout=90) for task in meeting)

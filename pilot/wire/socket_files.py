@@ -48,9 +48,15 @@ class SocketFile:
             self.socket.close()
             raise
 
-    def is_gone(self) -> bool:
-        """True when nothing has its name any more."""
-        return _identity(self._path) is None
+    def again(self) -> SocketFile | None:
+        """One that takes its place when its file was removed, as by who cleans temporary folders up; None: the file is
+        there, or its folder is gone, too."""
+        if _identity(self._path) is not None:
+            return None
+        try:
+            return SocketFile(self._path)
+        except (OSError, SessionError):
+            return None
 
     def is_refused(self) -> bool:
         """True when others can write into its folder: `connected` refuses it then."""

@@ -277,11 +277,7 @@ class SocketServer:
         if self._is_refused and not was_refused:
             folder = str(self._path.parent)
             log.warning("others can write into %r: new processes refuse a socket there until chmod go-w", folder)
-        if not self._file.is_gone():
-            return
-        try:
-            file = SocketFile(self._path)
-        except (OSError, SessionError):  # its folder is gone, too
+        if (file := self._file.again()) is None:
             return
         log.warning("the socket %r was removed, and is made again", str(self._path))
         self._accept()

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import distributed
@@ -56,6 +58,28 @@ class TestDask(EngineContract):
                 pilot.get_client()
         finally:
             folder.chmod(0o700)
+
+
+def test_dask_pilot_goes_on_without_its_sockets_and_after_its_shutdown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., object]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="a:1 ") as folder, PilotManager(tmp_path / "session") as manager:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        pilot = manager.submit_pilot(PilotDescription(engine="dask", cores_per_node=1))
+        with pilot.get_client() as client:
+            files = list(Path(folder).glob("pilot-*/dask-????????"))
+            assert len(files) == 2  # the scheduler's and the worker's
+            for file in files:
+                file.unlink()
+            eventually(lambda: all(file.exists() for file in files))
+            with pilot.get_client() as later:
+                assert later.submit(pow, 2, 5).result(timeout=60) == 32
+            client.shutdown()
+        assert manager.submit_task(pow, 2, 6).result(timeout=60) == 64
+        assert "as by client.shutdown()" in pilot.log_path.read_text()
+        with pilot.get_client() as client:
+            assert client.submit(pow, 2, 7).result(timeout=60) == 128
 
 
 def test_dask_with_ports_uses_them_with_tls(tmp_path: Path) -> None:

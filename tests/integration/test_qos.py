@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -216,3 +218,34 @@ def test_a_manager_that_closes_says_nothing_of_estimates_that_were_not_made(
             manager.submit_tasks([TaskDescription(circuit=circuit("ghz", 3), shots=10, qpu="*", min_fidelity=0)] * 3)
             manager.close()
     assert "Traceback" not in capfd.readouterr().err + caplog.text
+
+
+KILLED = """
+import os, signal, sys
+from pilot import PilotDescription, PilotManager, TaskDescription
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
+circuit = QuantumCircuit(1, 1)
+circuit.rx(Parameter("a"), 0)
+circuit.measure(0, 0)
+manager = PilotManager(sys.argv[1], policy="least-wait")
+manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, qpus=["fake:belem"]))
+for cost in (1.0, 0.9):
+    manager.submit_task(TaskDescription(circuit=circuit, parameters=[0.1], shots=100, qpu="*", max_cost=cost))
+manager.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_not_estimated_when_the_manager_was_killed_is_estimated_after_an_attach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (prices := tmp_path / "prices.toml").write_text('currency = "EUR"\n[qpus."fake:*"]\nshot = 0.01\n')
+    monkeypatch.setenv("QUANTUM_PILOT_PRICES", str(prices))
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "session")], check=False, timeout=120)
+    with PilotManager.attach(tmp_path / "session", policy="least-wait") as manager:
+        cheap, dear = (task for task in manager.tasks.values() if not task.name.startswith("estimate"))
+        assert sum(cheap.result(timeout=120).get_counts().values()) == 100
+        assert cheap.estimates[0].cost == pytest.approx(1.0)
+        with pytest.raises(NoPilotError, match=r"meet max_cost=0\.9; the best offer: .*cost 1\)"):
+            dear.result(timeout=120)

@@ -70,8 +70,15 @@ def test_the_noisy_oracle_is_the_arithmetic_of_the_snapshot(monkeypatch: pytest.
     [
         ("cpu", "aer", True, False, False, "cpu"),
         ("gpu", "aer:statevector?device=GPU", True, False, True, "gpu"),
-        ("aer:statevector?precision=single", "aer:statevector?precision=single", True, False, False, "aer_statevector"),
-        ("fake:manila?queue=1", "fake:manila?queue=1", False, True, False, "fake_manila"),
+        (
+            "aer:statevector?precision=single",
+            "aer:statevector?precision=single",
+            True,
+            False,
+            False,
+            "aer_statevector_precision_single",
+        ),
+        ("fake:manila?queue=1", "fake:manila?queue=1", False, True, False, "fake_manila_queue_1"),
         ("ibm:ibm_fez", "ibm:ibm_fez", False, False, False, "ibm_ibm_fez"),
     ],
 )

@@ -100,17 +100,19 @@ def test_methods_become_stages_of_the_library() -> None:
 
 def test_a_qpu_that_cannot_run_them_is_refused() -> None:
     pilot = SimpleNamespace(
-        description=PilotDescription(engine="process", cores_per_node=1, qpus=["fake:lima", "fake:x"]), wait=bool
+        description=PilotDescription(engine="process", cores_per_node=1, qpus=["fake:lima", "mine:x", "mine:y"]),
+        wait=bool,
     )
     qpus = {
-        "fake:lima": SimpleNamespace(qubits=5, problem=""),
-        "fake:x": SimpleNamespace(qubits=0, problem="no snapshot 'x'"),
+        "mine:x": SimpleNamespace(qubits=0, problem="it is broken"),
+        "mine:y": SimpleNamespace(qubits=5, problem=""),
     }
     run = SimpleNamespace(pilots=[pilot], manager=SimpleNamespace(qpus=qpus))
     for qpu, qubits, message in (
-        ("fake:quito", 4, r"qpus: fake:quito: no pilot has it \(they have fake:lima, fake:x\)"),
-        ("fake:x", 4, "qpus: fake:x: no snapshot 'x'"),
-        ("fake:lima", 6, "it has 5 qubits, fewer than the circuits' 6"),
+        ("fake:quito", 4, r"qpus: no pilot has 'fake:quito' \(they have fake:lima, mine:x, mine:y\)"),
+        ("mine:x", 4, "qpus: mine:x: it is broken"),
+        ("fake:lima", 6, "fake:lima has 5 qubits, and the circuits of this run have 6"),
+        ("mine:y", 6, "it has 5 qubits, fewer than the circuits' 6"),
     ):
         with pytest.raises(DescriptionError, match=message):
             mine = app.ErrorMitigation(app.Settings(qpus=(qpu,), qubits=qubits))

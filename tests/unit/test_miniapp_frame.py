@@ -331,6 +331,32 @@ def test_a_report_holds_arrays_and_refuses_what_is_none_of_json(tmp_path: Path) 
         report.builtins({"z": 1j})
 
 
+def test_a_key_is_for_one_figure_and_a_spread_may_be_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(SimpleNamespace(), [], Path(), resumed=False)  # type: ignore[arg-type]
+    run.figure("circuits", 3.0, "")
+    with pytest.raises(ValueError, match="figure: 'circuits' was reported before"):
+        run.figure("circuits", 4.0, "")
+    figures = {"ratio": {"value": 2.0, "unit": "ratio", "spread": [None, None]}}
+    written = {"name": "x", "rows": [], "figures": figures, "seconds": {"work": 1.0}}
+    oracle = {"passed": True, "deviation": None, "unit": "", "text": "fine"}
+    report.show({**written, "oracle": oracle}, Path())
+    shown = [line.replace("│", "").split() for line in capsys.readouterr().out.splitlines()]
+    assert ["ratio", "2", "ratio"] in shown and ["time:", "work", "1.00", "s"] in shown
+
+
+def test_a_plot_that_cannot_be_drawn_leaves_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(app: Any, written: Any) -> Any:
+        raise TypeError("None is no number")
+
+    monkeypatch.setattr(Sized, "draw", broken)
+    written = {"name": "x", "oracle": {"passed": True}, "figures": {}}
+    undrawn = report.draw(Sized(Sizes()), tmp_path, written)
+    assert report.failures({**written, **undrawn}) == ["its plots cannot be drawn: TypeError: None is no number"]
+    assert 'raise TypeError("None is no number")' in capsys.readouterr().err
+
+
 def test_what_failed_is_named() -> None:
     figures = {
         "slow": {"value": 3.0, "unit": "s", "bar": "<= 1", "scaled_bar": "<= 2", "met": False},
@@ -381,7 +407,7 @@ def test_what_the_work_finds_wrong_is_a_failure_that_other_settings_or_a_resumed
             "'srun://' is not valid; expected srun:// inside a Slurm allocation only",
         ),
         ("variational --pilot process:2", "qpu: no pilot has 'fake:manila"),
-        ("error-mitigation --pilot process:2", "qpus: fake:manila: no pilot has it"),
+        ("error-mitigation --pilot process:2", "qpus: no pilot has 'fake:manila'"),
         ("circuit-execution --devices fake:manila --pilot process:1", "no pilot has the QPU 'fake:manila'"),
         ("state-vector --ranks 4 --pilot process:2", "ranks: 4 are wanted, and the largest pilot has 2 cores"),
         ("qml-compression --slots 8", "slots: 8 are wanted, and the pilots have 2"),
@@ -389,6 +415,33 @@ def test_what_the_work_finds_wrong_is_a_failure_that_other_settings_or_a_resumed
         ("qos-pipeline --trace NEW", "trace: NEW cannot be read: No such file or directory"),
         ("qos-scheduler --trace SHORT", "trace: it lasts 2 hours; expected more than 24"),
         ("qos-estimator --study drift --calibrations NEW", "NEW cannot be read: No such file or directory"),
+        ("qos-estimator --study drift --calibrations EMPTY", "calibrations: EMPTY has 0 calibrations; expected 31"),
+        ("qos-estimator --study runtime --pilot process:2", "qpus: no pilot has 'fake:manila?clock=0.05&setup=3'"),
+        (
+            "qos-estimator --study ladder --ladder-snapshots manila lima",
+            "fake:manila has 5 qubits, and the circuits of",
+        ),
+        (
+            "qos-mitigator --study harm --choice-snapshots kolkata manila lima",
+            "choice_snapshots: fake:lima has 5 qubits, and the circuits of the study harm have 6",
+        ),
+        (
+            "qos-mitigator --study cost --snapshots manila",
+            "the circuits of the study cost have 12: make qubits smaller",
+        ),
+        ("qos-scheduler --snapshots manila lima", "snapshots: fake:manila has 5 qubits, and the circuits of the"),
+        (
+            "qos-scheduler --rate 1 --hours 0.001",
+            "rate: 1 is not valid with hours 0.001: that is 0.001 jobs; expected 10",
+        ),
+        ("qos-scheduler --batch 8", "batch: 8 is not valid with 8 snapshots: no circuit would wait"),
+        ("qos-scheduler --study joint --trace LONG", "trace: QPU 'fake:q': there is no snapshot 'q'"),
+        ("qos-pipeline --trace LONG", "trace: QPU 'fake:q': there is no snapshot 'q'"),
+        ("qos-multiprogramming --snapshot guadalupe", "snapshot: fake:guadalupe has 16 qubits, and the circuits of"),
+        ("error-mitigation --qubits 6", "qpus: fake:manila has 5 qubits, and the circuits of this run have 6"),
+        ("circuit-execution --devices fake:manila", "devices: fake:manila has 5 qubits, and the circuits of QPUs"),
+        ("variational --qpu fake:armonk", "qpu: fake:armonk has 1 qubit, and the circuits of H2 have 2"),
+        ("variational --mitigation foo", "mitigation: ['foo'] is not valid"),
     ],
 )
 def test_a_plan_refuses_what_a_run_would_refuse(
@@ -400,9 +453,30 @@ def test_a_plan_refuses_what_a_run_would_refuse(
     (tmp_path / "OLD").mkdir()
     (tmp_path / "OLD/report.json").touch()
     (tmp_path / "SHORT").write_text("q,2023-11-16T13:00:00,5,1\nq,2023-11-16T15:00:00,0,1\n")
+    (tmp_path / "LONG").write_text("q,2023-11-16T13:00:00,5,1\nq,2023-11-18T15:00:00,0,1\n")
+    (tmp_path / "EMPTY").write_text("day,last_update,what,where,property,value,unit\n")
     assert main(["run", *words.split(), "--plan"]) == 2
     assert expected in capsys.readouterr().err.replace(f"{tmp_path}/", "")
-    assert {one.name for one in tmp_path.iterdir()} == {"FILE", "OLD", "SHORT"}
+    assert {one.name for one in tmp_path.iterdir()} == {"FILE", "OLD", "SHORT", "LONG", "EMPTY"}
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("", "the mini-app's own pilot: PilotDescription.number_of_nodes: 2 is not valid"),
+        ("--pilot srun://process:1 --scaling 1,2", "--scaling: PilotDescription.number_of_nodes: 2 is not valid"),
+        ("--pilot srun://process:1:2", "--pilot: PilotDescription.number_of_nodes: 2 is not valid"),
+    ],
+)
+def test_pilots_that_their_launcher_cannot_start_are_refused_whoever_names_them(
+    words: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "PATH": f"{tmp_path}:/bin"}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "srun").touch(0o755)
+    monkeypatch.setattr(Dispatch, "pilots", lambda self: ("srun://process:1:2",))
+    assert main(["run", "dispatch", "--plan", *words.split()]) == 2
+    assert expected in capsys.readouterr().err
 
 
 def test_a_series_that_has_not_begun_leaves_nothing(tmp_path: Path) -> None:

@@ -44,6 +44,21 @@ def test_figures_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert part in shown
 
 
+def test_a_run_that_is_given_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(tmp_path / "a")
+    for other in (folder, f"{folder}/", f"{folder}/../a/report.json"):
+        assert cli.main(["report", folder, other]) == 2
+        assert "one run is given twice" in capsys.readouterr().err
+
+
+def test_a_bar_in_time_is_shown_as_it_holds_on_the_machine_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rate = {"value": 60.0, "unit": "tasks/s", "bar": ">= 100", "scaled_bar": ">= 50", "met": True}
+    assert cli.main(["report", run(tmp_path / "a", figures={"rate": rate})]) == 0
+    assert "60 tasks/s; >= 100, there >= 50 met" in " ".join(capsys.readouterr().out.replace("│", "").split())
+
+
 def test_equal_runs_are_said_to_be_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     load = {**REPORT["host"], "load": 9.0, "reference_ms": 55.0}
     assert cli.main(["report", run(tmp_path / "a"), run(tmp_path / "b", host=load)]) == 0

@@ -18,6 +18,7 @@ from pilot_miniapps.circuit_execution.oracles import Check
 from pilot_miniapps.circuit_execution.settings import Cell, Settings
 from pilot_miniapps.circuit_execution.workload import values_together, warm_up
 from pilot_miniapps.frame import MiniApp, Outcome, Run
+from pilot_miniapps.frame.qpus import Needed, check_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,8 +110,11 @@ class CircuitExecution(MiniApp):
         )
 
     def check(self, pilots: Sequence[PilotDescription]) -> None:
-        """The pilots have the devices."""
-        check_pilots(self.settings.where(), pilots)
+        """The pilots have the devices, and snapshots have room for the circuits."""
+        devices = self.settings.where()
+        check_pilots(devices, pilots)
+        widest, advice = max(self.settings.qpu_qubits), "leave out wider ones in qpu_qubits"
+        check_room(Needed("devices", one.qpu, widest, "QPUs that are no simulators", advice) for one in devices)
 
     def work(self, run: Run) -> Outcome:
         """Measure cell by cell; the oracle's values are computed last."""

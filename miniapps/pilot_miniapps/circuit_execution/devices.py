@@ -47,12 +47,12 @@ class Device(msgspec.Struct, frozen=True):
     @property
     def label(self) -> str:
         """For plots."""
-        return {"cpu": "Aer (CPU)", "gpu": "Aer (GPU)"}.get(self.name, self.name.partition("?")[0])
+        return {"cpu": "Aer (CPU)", "gpu": "Aer (GPU)"}.get(self.name, self.name)
 
     @property
     def key(self) -> str:
         """For keys of figures: letters, digits and underscores."""
-        return "".join(letter if letter.isalnum() else "_" for letter in self.name.partition("?")[0])
+        return "".join(letter if letter.isalnum() else "_" for letter in self.name)
 
     def needs(self) -> dict[str, Any]:
         """Fields of `TaskDescription`: what one of its circuits takes."""

@@ -10,6 +10,7 @@ import msgspec
 from pilot import DescriptionError, PilotDescription, Task, TaskDescription
 from pilot_miniapps.error_mitigation.comparison import SIGNIFICANT, Value, gain, mean_deviation, row
 from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
+from pilot_miniapps.frame.qpus import Needed, check_room, check_there
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -142,7 +143,9 @@ class ErrorMitigation(MiniApp):
         for method in methods:
             mean, error = mean_deviation(every[method])
             key = f"deviation_{method.replace('+', '_')}"
-            run.figure(key, mean, "", spread=(mean - error, mean + error), n=len(every[method]))
+            run.figure(
+                key, mean, "", spread=(mean - SIGNIFICANT * error, mean + SIGNIFICANT * error), n=len(every[method])
+            )
         details = {
             "recommended": RECOMMENDED,
             "overall": [row("all", method, every[method], every[NONE]) for method in methods],
@@ -151,16 +154,10 @@ class ErrorMitigation(MiniApp):
         return Outcome(oracle=_verdict(every), rows=rows, details=details)
 
     def check(self, pilots: Sequence[PilotDescription]) -> None:
-        """The pilots have the QPUs."""
-        known = {qpu for pilot in pilots for qpu in pilot.qpus}
-        for qpu in self.settings.qpus:
-            if qpu not in known:
-                there = ", ".join(sorted(known)) or "none"
-                raise DescriptionError(
-                    f"qpus: {qpu}: no pilot has it (they have {there}): name pilots with qpus = [{qpu!r}]",
-                    field="qpus",
-                    given=qpu,
-                )
+        """The pilots have the QPUs, and snapshots have room for the circuits."""
+        settings = self.settings
+        check_there("qpus", settings.qpus, pilots)
+        check_room(Needed("qpus", qpu, settings.qubits, "this run", "make qubits smaller") for qpu in settings.qpus)
 
     def _check_pilots(self, run: Run) -> None:
         for pilot in run.pilots:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,12 +24,10 @@ if TYPE_CHECKING:
 def run(app: MiniApp, request: RunRequest) -> int:
     """As `MiniApp.run`."""
     pilots = needs.pilots_of(app, request.pilots)
-    apps = [(app, pilots)]
-    if request.scaling:
-        apps = [(step.app, step.pilots) for step in scaling.steps(app, request, pilots)]
+    runs = list(_runs(app, request, pilots))
     if request.plan:
         _show_plan(app, request, pilots)
-    for one, its in apps:
+    for one, its in runs:
         needs.check_memory(one, its)
         one.check(its)
     begun = beginning(request, app.settings, pilots, versions(app.packages))
@@ -45,6 +43,22 @@ def run(app: MiniApp, request: RunRequest) -> int:
     for one in failed:
         say(f"{request.name}: {one}")
     return 1 if failed else 0
+
+
+def wanted(app: MiniApp, request: RunRequest) -> list[PilotDescription]:
+    """As `MiniApp.wanted`."""
+    pilots = needs.pilots_of(app, request.pilots)
+    return [pilot for _, its in _runs(app, request, pilots) for pilot in its]
+
+
+def _runs(
+    app: MiniApp, request: RunRequest, pilots: list[PilotDescription]
+) -> Iterator[tuple[MiniApp, list[PilotDescription]]]:
+    """The mini-app with its pilots; of a series, each step's."""
+    if not request.scaling:
+        yield app, pilots
+    else:
+        yield from ((step.app, step.pilots) for step in scaling.steps(app, request, pilots))
 
 
 def _run(app: MiniApp, request: RunRequest, pilots: Sequence[PilotDescription]) -> dict[str, Any]:
@@ -73,7 +87,7 @@ def _finished(app: MiniApp, request: RunRequest) -> dict[str, Any] | None:
         if request.scaling:
             scaling.draw(request.output, written)
         else:
-            report.draw(app, request.output, written)
+            return report.draw(app, request.output, written)
     return written
 
 

@@ -85,9 +85,9 @@ def execute(
         drawn = drawn._replace(pilots=list(map(spans.warm, manager.pilots, drawn.pilots)), now=None)
     metrics.write(folder / "metrics.csv", rows)
     written = report.write(folder, _report(app, run, outcome, rows, spans.pilots, name or _name(app)))
-    report.draw(app, folder, written)
+    drawn_report = report.draw(app, folder, written)
     _draw_timeline(folder, written, drawn)
-    return written
+    return drawn_report
 
 
 def _draw_timeline(folder: Path, written: Mapping[str, Any], drawn: plots.SessionSpans) -> None:

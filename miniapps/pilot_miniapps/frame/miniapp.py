@@ -10,7 +10,7 @@ import msgspec
 
 from pilot import PilotDescription
 from pilot.interfaces.miniapps import RunRequest
-from pilot_miniapps.frame.command import run
+from pilot_miniapps.frame.command import run, wanted
 from pilot_miniapps.frame.figures import Outcome
 from pilot_miniapps.frame.running import Run
 
@@ -39,6 +39,10 @@ class MiniApp(ABC):
     def run(self, request: RunRequest) -> int:
         """Do what `pilot run` asks for; its exit status. See `pilot.interfaces.miniapps.RunnableMiniApp`."""
         return run(self, request)
+
+    def wanted(self, request: RunRequest) -> Sequence[PilotDescription]:
+        """The pilots that this would ask for, each size of a series among them."""
+        return wanted(self, request)
 
     # ---- what a mini-app defines --------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,15 @@ from rich.table import Table
 
 from pilot import DescriptionError, plots
 from pilot_miniapps.frame import host as measured_on
+from pilot_miniapps.frame.figures import Bar
 from pilot_miniapps.frame.folder import write_atomically
 
 if TYPE_CHECKING:
     from pilot_miniapps.frame.miniapp import MiniApp
+
+
+#: Columns of the output where it is no terminal, and of a word that is not broken.
+WIDTH, LONGEST_WORD = 140, 20
 
 
 def builtins(value: Any) -> Any:
@@ -63,20 +69,31 @@ def read(folder: Path) -> dict[str, Any] | None:
         raise DescriptionError(f"{path} is not a report: {error}") from error
 
 
-def draw(app: MiniApp, folder: Path, report: Mapping[str, Any]) -> None:
-    """Save the mini-app's own plots, as PDF and PNG."""
-    with plots.style():
-        drawings = app.draw(report)
-    for name, drawing in drawings.items():
-        plots.save(drawing, folder, name)
+def draw(app: MiniApp, folder: Path, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Save the mini-app's own plots, as PDF and PNG. Where it cannot draw them, the results stand all the same.
+
+    Returns:
+        The report; one whose plots cannot be drawn says why, for `failures`.
+    """
+    try:
+        with plots.style():
+            drawings = app.draw(report)
+        for name, drawing in drawings.items():
+            plots.save(drawing, folder, name)
+    except Exception as error:  # a fault of the mini-app, after all of its work
+        traceback.print_exc()
+        return {**report, "undrawn": f"{type(error).__name__}: {error}"}
+    return dict(report)
 
 
 def failures(report: Mapping[str, Any]) -> list[str]:
     """What is wrong with a run, in words: its result, and bars that were missed."""
     found = [] if report["oracle"]["passed"] else [f"the result is wrong: {report['oracle']['text']}"]
+    if "undrawn" in report:
+        found.append(f"its plots cannot be drawn: {report['undrawn']}")
     for key, figure in report["figures"].items():
         if figure.get("met") is False:
-            bar = figure.get("scaled_bar") or figure["bar"]
+            bar = _bar(figure.get("scaled_bar") or figure["bar"])
             value = f"{figure['value']:.4g} {figure['unit']}".rstrip()
             found.append(f"{key} is {value}; its bar is {bar}")
     return found
@@ -84,7 +101,7 @@ def failures(report: Mapping[str, Any]) -> list[str]:
 
 def show(report: Mapping[str, Any], folder: Path) -> None:
     """Print the figures, the table and where the files are."""
-    console = Console(width=None if Console().is_terminal else 120)
+    console = Console(width=None if Console().is_terminal else WIDTH)
     rows = report["rows"]
     if rows:
         console.print(_table(rows))
@@ -95,9 +112,9 @@ def show(report: Mapping[str, Any], folder: Path) -> None:
         table.add_row(key, *_figure(figure))
     oracle = report["oracle"]
     passed = "passed" if oracle["passed"] else "FAILED"
-    table.add_row("oracle", f"{number(oracle['deviation'])} {oracle['unit']}", passed)
+    table.add_row("oracle", f"{number(oracle['deviation'])} {oracle['unit']}".strip(), passed)
     for part, seconds in report["seconds"].items():
-        table.add_row(part, f"{seconds:.2f} s", "")
+        table.add_row(f"time: {part}", f"{seconds:.2f} s", "")
     console.print(table)
     console.print(oracle["text"], highlight=False)
     if report.get("resumed"):
@@ -111,31 +128,42 @@ def files(folder: Path) -> list[str]:
 
 
 def number(value: Any) -> str:
-    """Four significant digits; whole numbers in groups of thousands."""
+    """Four significant digits; whole numbers, and those of a thousand and more, in groups of thousands."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "" if value is None else str(value)
-    return f"{value:,}" if isinstance(value, int) or (value == int(value) and abs(value) < 1e15) else f"{value:.4g}"
+    if isinstance(value, float) and (not 1e3 <= abs(value) < 1e15) and value != round(value, 0):
+        return f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.4g}"
 
 
 def _figure(figure: Mapping[str, Any]) -> tuple[str, str]:
-    text = f"{number(figure['value'])} {figure['unit']}"
-    if "spread" in figure:
+    text = f"{number(figure['value']) or 'none'} {figure['unit']}".rstrip()
+    if None not in figure.get("spread", (None,)):
         low, high = figure["spread"]
         text += f" ({number(low)} to {number(high)})"
     if not figure.get("comparable", True):
         return text, "not comparable: the run was resumed"
-    bar = figure.get("bar")
-    if bar is None:
+    if figure.get("bar") is None:
         return text, ""
-    scaled = f", here {figure['scaled_bar']}" if "scaled_bar" in figure else ""
-    return text, f"{bar}{scaled} {'met' if figure['met'] else 'MISSED'}"
+    scaled = f", here {_bar(figure['scaled_bar'])}" if "scaled_bar" in figure else ""
+    return text, f"{_bar(figure['bar'])}{scaled} {'met' if figure['met'] else 'MISSED'}"
+
+
+def _bar(text: str) -> str:
+    bar = Bar.from_text(text)
+    return f"{bar.relation} {number(bar.limit)}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table()
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    for column in columns:
-        table.add_column(str(column).replace("_", " "), justify="right", overflow="fold")
-    for row in rows:
-        table.add_row(*(number(row.get(column)) for column in columns))
+    names = dict.fromkeys(column for row in rows for column in row)
+    columns = [name for name in names if any(row.get(name) is not None for row in rows)]
+    cells = [[number(row.get(column)) for column in columns] for row in rows]
+    for at, column in enumerate(columns):
+        name, is_text = str(column).replace("_", " "), any(isinstance(row.get(column), str) for row in rows)
+        longest = max(len(word) for text in (name, *(row[at] for row in cells)) for word in text.split() or [""])
+        justify: Any = "left" if is_text else "right"
+        table.add_column(name, justify=justify, overflow="fold", min_width=min(longest, LONGEST_WORD))
+    for row in cells:
+        table.add_row(*row)
     return table

@@ -83,8 +83,9 @@ class Run:
             timed: the figure depends on how long something took, so that a resumed run cannot give it. None: where the
                 unit is one of time or of a rate; say True for a ratio of two times.
         """
+        if key in self.figures:
+            raise ValueError(f"figure: {key!r} was reported before: two figures of a run need two keys")
         self.figures[key] = Figure(float(value), unit, bar, met(value, bar), spread, n)
-        self._timed.discard(key)
         if is_time(unit) if timed is None else timed:
             self._timed.add(key)
 

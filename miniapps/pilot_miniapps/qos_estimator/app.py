@@ -11,8 +11,9 @@ import msgspec
 from pilot import PilotDescription
 from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
 from pilot_miniapps.frame.intervals import interval
+from pilot_miniapps.frame.qpus import check_room, check_there
 from pilot_miniapps.qos_estimator.ranking import regret, spearman, top1
-from pilot_miniapps.qos_estimator.settings import SIMULATOR, Settings
+from pilot_miniapps.qos_estimator.settings import COST_WIDTHS, SIMULATOR, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 EQUAL = 1e-4
 #: The device whose errors are ten times those of the others.
 OUTLIER = "toronto"
-#: Qubits of the circuits whose estimates are timed.
-COST_WIDTHS = (8, 20)
 #: Days of a task.
 DAYS = 10
 
@@ -65,11 +64,14 @@ class QosEstimator(MiniApp):
         ]
 
     def check(self, pilots: Sequence[PilotDescription]) -> None:
-        """The calibrations can be read."""
-        from pilot.qos.calibrations import read_calibrations
-
+        """The pilots have the QPUs, these have room for the circuits, and the calibrations can be read."""
+        if "runtime" in self.settings.study:
+            check_there("qpus", self.settings.qpus, pilots)
+        check_room(self.settings.needed())
         if "drift" in self.settings.study:
-            read_calibrations(self.settings.calibrations, "drifting")
+            from pilot_miniapps.qos_estimator.drift import calibrations
+
+            calibrations(self.settings.calibrations)
 
     def plan(self) -> Mapping[str, Any]:
         """Studies, and circuits of each."""
@@ -91,7 +93,7 @@ class QosEstimator(MiniApp):
             "drift": self._drift,
             "runtime": self._run_times,
         }
-        oracle = Oracle(passed=True, deviation=0.0, unit="", text="these studies have figures only")
+        oracle = Oracle(passed=True, deviation=0.0, unit="of a fidelity", text="these studies have figures only")
         details: dict[str, Any] = {}
         for name, study in studies.items():
             if name in self.settings.study or (name == "exact" and "esp" in self.settings.study):
@@ -238,11 +240,10 @@ class QosEstimator(MiniApp):
     def _drift(self, run: Run) -> dict[str, Any]:
         import numpy as np
 
-        from pilot.qos.calibrations import read_calibrations
-        from pilot_miniapps.qos_estimator.drift import AGES, fidelities, ghz, placed, regret
+        from pilot_miniapps.qos_estimator.drift import AGES, calibrations, fidelities, ghz, placed, regret
 
         settings = self.settings
-        days = read_calibrations(settings.calibrations, "drifting")
+        days = calibrations(settings.calibrations)
         parts = [days[first : first + DAYS] for first in range(0, len(days), DAYS)]
         tasks = [run.submit(f"days/{number}", fidelities, part, settings.seed) for number, part in enumerate(parts)]
         tasks += [run.submit(f"ghz/{number}", ghz, part, settings.seed) for number, part in enumerate(parts)]
@@ -319,6 +320,6 @@ def _verdict(found: Sequence[Case]) -> Oracle:
     return Oracle(
         passed=_difference(found) <= EQUAL and all(one.exact for one in found),
         deviation=_difference(found),
-        unit="",
+        unit="of a fidelity",
         text=f"{len(found)} fidelities beside those of Aer's density matrices, for circuits compiled the same way",
     )

@@ -13,6 +13,8 @@ import rustworkx
 from qiskit import QuantumCircuit, generate_preset_pass_manager
 from qiskit.transpiler import CouplingMap
 
+from pilot import DescriptionError
+from pilot.qos.calibrations import read_calibrations
 from pilot.qos.families import FAMILIES, circuit
 from pilot.quantum.compilation import Compiler, tries_for
 from pilot.quantum.fidelities import Ideal, fidelities_of, ideal_of
@@ -49,6 +51,27 @@ class Placed(msgspec.Struct, frozen=True):
     region: tuple[int, ...]
     circuit: QuantumCircuit
     ideal: Ideal
+
+
+def calibrations(path: str) -> list[QPUInfo]:
+    """The calibrations in a file, by day.
+
+    Raises:
+        DescriptionError: it cannot be read, or is of too few days, of too few qubits, or of several devices.
+    """
+    days = read_calibrations(path, "drifting")
+    if len(days) <= max(AGES):
+        raise _wrong(path, f"{len(days)} calibrations; expected {max(AGES) + 1} or more, one a day")
+    if days[0].qubits < GHZ_QUBITS:
+        raise _wrong(path, f"a device of {days[0].qubits} qubits; expected {GHZ_QUBITS} or more")
+    for number, one in enumerate(days):
+        if (one.qubits, one.coupling) != (days[0].qubits, days[0].coupling):
+            raise _wrong(path, f"other qubits or pairs on day {number} than on day 0; expected one device")
+    return days
+
+
+def _wrong(path: str, what: str) -> DescriptionError:
+    return DescriptionError(f"calibrations: {path} has {what}", field="calibrations", given=path)
 
 
 def regions(coupling: Pairs, size: int) -> list[tuple[int, ...]]:

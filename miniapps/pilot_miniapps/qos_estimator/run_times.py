@@ -17,14 +17,12 @@ from pilot.qos.predictor import Predictor
 from pilot.qos.run_times import RunTimes, device_prior, device_row, simulator_prior
 from pilot.quantum.aer import run_circuit
 from pilot.quantum.packing import pack, unpack
-from pilot_miniapps.qos_estimator.settings import SIMULATOR
+from pilot_miniapps.qos_estimator.settings import ON_DEVICES, SIMULATED, SIMULATOR
 
 if TYPE_CHECKING:
     from pilot.resources import QPUInfo
     from pilot_miniapps.frame import Run
 
-#: Qubits of circuits for the simulator, and for devices.
-SIMULATED, ON_DEVICES = (14, 20), (3, 5)
 #: Tasks that are predicted after the others were learned from, as a share of those.
 TESTED = 0.2
 #: Qiskit's optimization level for devices.
@@ -125,7 +123,9 @@ def report(run: Run, found: Sequence[tuple[str, Errors]]) -> None:
     run.figure("error_median_after_500", median(learned), "ratio", "<= 0.03", n=len(learned), timed=True)
     share = sum(error <= 0.2 for error in learned) / len(learned)
     run.figure("share_within_20", share, "ratio", ">= 0.9", n=len(learned), timed=True)
+    short = [qpu.partition("?")[0] for qpu, _ in found]
     for qpu, its in found:
-        key = qpu.partition("?")[0].replace(":", "_")
+        name = qpu.partition("?")[0]
+        key = (name if short.count(name) == 1 else qpu).replace(":", "_")
         run.figure(f"{key}.error_median_cold", median(its.cold), "ratio", n=len(its.cold), timed=True)
         run.figure(f"{key}.error_median_learned", median(its.learned), "ratio", n=len(its.learned), timed=True)

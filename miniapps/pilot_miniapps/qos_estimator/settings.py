@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
+
+from pilot_miniapps.frame.qpus import Needed
 
 Study = Literal["exact", "esp", "cost", "sizes", "ladder", "drift", "runtime"]
 
 #: Of the study runtime.
 SIMULATOR = "aer"
+#: Qubits of the circuits of runtime, for the simulator and for devices.
+SIMULATED, ON_DEVICES = (14, 20), (3, 5)
+#: Qubits of the circuits whose estimates are timed.
+COST_WIDTHS = (8, 20)
 #: Devices of 27 qubits.
 SNAPSHOTS = (
     *("algiers", "auckland", "geneva", "hanoi", "kolkata", "montreal"),
@@ -62,9 +69,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if "drift" in self.study and not self.calibrations:
             raise ValueError("calibrations: '' is not valid: drift needs a file, give --calibrations FILE")
-        for name in ("snapshots", "ladder_snapshots"):
+        for name in ("study", "snapshots", "ladder_snapshots", "widths", "ladder_qubits", "qpus"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name}: {list(getattr(self, name))} is not valid: a value comes twice")
         for qubits in self.ladder_qubits:
             if not 3 <= qubits <= 14:
                 raise ValueError(f"ladder_qubits: {qubits} is not valid; expected 3 to 14")
+
+    def needed(self) -> Iterator[Needed]:
+        """The devices of the studies, and how wide their circuits are."""
+        small = ("snapshots", self.snapshots, self.qubits, "make qubits smaller")
+        for study, (setting, devices, qubits, advice) in {
+            "exact": small,
+            "esp": small,
+            "sizes": ("snapshots", self.snapshots, max(self.widths), "make widths smaller"),
+            "cost": ("snapshots", self.snapshots, max(COST_WIDTHS), "leave the study out"),
+            "ladder": (
+                "ladder_snapshots",
+                self.ladder_snapshots,
+                max(self.ladder_qubits),
+                "make ladder_qubits smaller",
+            ),
+        }.items():
+            if study in self.study:
+                common = qubits, f"the study {study}", advice
+                yield from (Needed(setting, f"fake:{one}", *common) for one in devices)
+        if "runtime" in self.study:
+            last = max(ON_DEVICES), "the study runtime", "leave the study out"
+            yield from (Needed("qpus", one, *last) for one in self.qpus)

@@ -9,8 +9,9 @@ import msgspec
 
 from pilot import PilotDescription
 from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
+from pilot_miniapps.frame.qpus import check_room
 from pilot_miniapps.qos_mitigator import report
-from pilot_miniapps.qos_mitigator.settings import Settings
+from pilot_miniapps.qos_mitigator.settings import HARM_QUBITS, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 CHOICE_SEED, HARM_SEED = 100, 300
 #: Figure 4b of QOS: widths, and the least fidelity.
 UTILISED, FLOOR = (4, 6, 8, 10, 12), 0.75
-#: Qubits of the circuits of harm.
-HARM_QUBITS = (4, 5, 6)
 #: Figure 10b of QOS.
 BUDGETS, WIDE = (0, 1, 4, 8), (100, 200, 400, 600, 800, 1000)
 NOTE = (
@@ -72,6 +71,10 @@ class QosMitigator(MiniApp):
 
     def qpus(self) -> Sequence[str]:
         return [f"fake:{one}" for one in (*self.settings.snapshots, *self.settings.choice_snapshots)]
+
+    def check(self, pilots: Sequence[PilotDescription]) -> None:
+        """The devices have room for the circuits."""
+        check_room(self.settings.needed())
 
     def plan(self) -> Mapping[str, Any]:
         """Studies and devices."""

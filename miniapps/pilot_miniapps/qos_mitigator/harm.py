@@ -9,6 +9,8 @@ from pilot.qos.mitigator import Mitigator, QosOptions
 from pilot_miniapps.qos_mitigator.cases import neighbours, without_measurements
 from pilot_miniapps.qos_mitigator.machine import LEVEL, machine
 
+#: Added to each square error, so that there are ratios where an outcome has none.
+LEAST = 1e-12
 #: Resamplings of the interval.
 RESAMPLED = 2000
 
@@ -60,11 +62,11 @@ def harm(
     for shots in numbers:
         choice = mitigator.choose(made, shots, wanted)
         base = choice.goal.base()
-        plain = np.array([choice.goal.loss(device.run(base, shots, number)) for number in range(draws)])
+        plain = np.array([choice.goal.loss(device.run(base, shots, number)) for number in range(draws)]) + LEAST
         mitigated = plain
         if choice.variant.steps:
             mitigated = np.array(
-                [choice.goal.loss(device.run(choice.variant, shots, 1000 + number)) for number in range(draws)]
+                [LEAST + choice.goal.loss(device.run(choice.variant, shots, 1000 + number)) for number in range(draws)]
             )
         random = np.random.default_rng(0)
         places = random.integers(draws, size=(2, RESAMPLED, draws))

@@ -79,9 +79,9 @@ def fidelity(run: Run, found: Sequence[Case], used: Sequence[float]) -> list[Any
     ratio = fmean(value for one in found for value in one.plain_error)
     ratio = fmean(value for one in found for value in one.mitigated_error) / ratio
     run.figure("observable_error_ratio", ratio, "ratio", "<= 0.75", None, len(found))
-    run.figure("circuits", fmean(one.circuits for one in found), "")
-    run.figure("shots", fmean(one.shots for one in found), "")
-    run.figure("classical_s", fmean(one.seconds for one in found), "s")
+    run.figure("fidelity.circuits", fmean(one.circuits for one in found), "circuits", n=len(found))
+    run.figure("fidelity.shots", fmean(one.shots for one in found), "shots", n=len(found))
+    run.figure("fidelity.classical_s", fmean(one.seconds for one in found), "s", n=len(found))
     run.figure("utilisation_at_75", fmean(used), "", n=len(used))
     return list(found)
 
@@ -151,30 +151,43 @@ def rows(details: Mapping[str, Sequence[Any]]) -> list[Mapping[str, Any]]:
     table: list[Mapping[str, Any]] = []
     for one in details.get("static", ()):
         what = f"static {one.qubits}"
-        table.append(_row(what, one.family, one.cx, one.largest_cx, one.circuits, one.overhead, one.name))
+        name = "CX of the largest piece"
+        table.append(_row(what, one.family, name, one.cx, one.largest_cx, one.circuits, one.overhead, one.name))
     for one in details.get("choice", ()):
-        table.append(_row("choice", f"{one.family} {one.seed}", one.plain, one.chosen, None, None, one.name))
+        table.append(
+            _row("choice", f"{one.family} {one.seed}", "fidelity", one.plain, one.chosen, None, None, one.name)
+        )
     for one in details.get("fidelity", ()):
         name = f"{one.family} {one.snapshot}"
         plain, mitigated = fmean(one.plain), fmean(one.mitigated)
-        table.append(_row("fidelity", name, plain, mitigated, one.circuits, one.overhead, one.name))
+        table.append(_row("fidelity", name, "fidelity", plain, mitigated, one.circuits, one.overhead, one.name))
     for one in details.get("harm", ()):
         name = f"{one.family} {one.seed}, {one.shots} shots"
-        table.append(_row("harm", name, one.plain, one.plain * one.ratio, None, None, one.name))
+        table.append(_row("harm", name, "mean square error", one.plain, one.plain * one.ratio, None, None, one.name))
     for one in details.get("large", ()):
-        table.append(_row("large", one.family, one.plain, one.mitigated, one.circuits, one.overhead, one.name))
+        values = (one.plain, one.mitigated, one.circuits, one.overhead, one.name)
+        table.append(_row("large", one.family, "fidelity", *values))
     for one in details.get("freezing", ()):
         name = f"{one.family} {one.seed}"
-        table.append(_row("freezing", name, fmean(one.full), fmean(one.frozen), None, None, one.name))
+        ratios = fmean(one.full), fmean(one.frozen)
+        table.append(_row("freezing", name, "approximation ratio", *ratios, None, None, one.name))
     return table
 
 
 def _row(
-    study: str, circuit: str, plain: float, mitigated: float, circuits: int | None, overhead: float | None, name: str
+    study: str,
+    circuit: str,
+    measure: str,
+    plain: float,
+    mitigated: float,
+    circuits: int | None,
+    overhead: float | None,
+    name: str,
 ) -> Mapping[str, Any]:
     return {
         "study": study,
         "circuit": circuit,
+        "measure": measure,
         "plain": plain,
         "mitigated": mitigated,
         "circuits": circuits,

@@ -11,7 +11,8 @@ import numpy as np
 
 from pilot import PilotDescription, plots
 from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
-from pilot_miniapps.qos_multiprogramming.settings import Settings
+from pilot_miniapps.frame.qpus import check_room
+from pilot_miniapps.qos_multiprogramming.settings import PAIR_CHECKED, Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -77,6 +78,10 @@ class QosMultiprogramming(MiniApp):
     def qpus(self) -> Sequence[str]:
         return (f"fake:{self.settings.snapshot}",)
 
+    def check(self, pilots: Sequence[PilotDescription]) -> None:
+        """The device has room for the circuits."""
+        check_room(self.settings.needed())
+
     def plan(self) -> Mapping[str, Any]:
         return {"studies": list(self.settings.study), "device": self.settings.snapshot, "queues": self.settings.queues}
 
@@ -97,12 +102,14 @@ class QosMultiprogramming(MiniApp):
         if deviation > EQUAL:
             wrong.append(f"outcomes differ by {deviation:.2g}")
         text += "".join(f"; wrong: {one}" for one in wrong)
-        return Outcome(oracle=Oracle(not wrong, deviation, "", text), rows=rows, note=NOTE, details=self._details)
+        return Outcome(
+            oracle=Oracle(not wrong, deviation, "of a probability", text), rows=rows, note=NOTE, details=self._details
+        )
 
     def _deviation(self, run: Run) -> float:
         from pilot_miniapps.qos_multiprogramming.pairs import deviation
 
-        width = min(*self.settings.widths, 4)
+        width = min(*self.settings.widths, PAIR_CHECKED)
         return float(run.submit("deviation", deviation, self.settings.snapshot, width).result())
 
     # ---- pairs --------------------------------------------------------------------------------------------------
@@ -144,7 +151,7 @@ class QosMultiprogramming(MiniApp):
         return self._row(
             "fidelity",
             " + ".join(pair.names),
-            used=2 * width,
+            qubits=2 * width,
             buffer=pair.buffer,
             relative_fidelity=fmean(pair.fidelity),
             relative_success=fmean(pair.success),
@@ -152,7 +159,7 @@ class QosMultiprogramming(MiniApp):
         )
 
     def _row(self, study: str, what: str, **values: Any) -> Mapping[str, Any]:
-        columns = ("used", "buffer", "relative_fidelity", "relative_success", "over_naive")
+        columns = ("qubits", "buffer", "relative_fidelity", "relative_success", "over_naive", "buffer_gain")
         columns += ("utilisation", "loss")
         return {"study": study, "what": what} | {name: values.get(name) for name in columns}
 
@@ -234,7 +241,10 @@ class QosMultiprogramming(MiniApp):
             run.figure(key, float(np.exp(fmean(logs))), "ratio", bar, (low, high), len(values))
             rows.append(
                 self._row(
-                    "buffer", f"pairs of {width} qubits", used=2 * width, buffer=1, relative_success=fmean(values)
+                    *("buffer", f"pairs of {width} qubits"),
+                    qubits=2 * width,
+                    buffer=1,
+                    buffer_gain=float(np.exp(fmean(logs))),
                 )
             )
         return rows, []

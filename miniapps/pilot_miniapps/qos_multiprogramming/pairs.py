@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qiskit import QuantumCircuit
 
+from pilot import DescriptionError
 from pilot.qos.compatibility import score
 from pilot.qos.families import FAMILIES, circuit
 from pilot.qos.placement import Known, Placed, Placement
@@ -84,7 +85,18 @@ def _placed(
         known = [device.known(placement, one) for one in pair]
         if (found := placement.again(known, LEVEL)) is not None:
             return free, known, found
-    raise ValueError(f"{pair[0].name} and {pair[1].name} do not fit on {device.info.name} together")
+    raise _no_room(device, pair)
+
+
+def _no_room(device: Snapshot, pair: Sequence[QuantumCircuit]) -> DescriptionError:
+    """Devices with enough qubits may have them where two connected regions have no room."""
+    width = pair[0].num_qubits
+    return DescriptionError(
+        f"widths: {width}: {pair[0].name} and {pair[1].name} have no place on {device.info.name} together, which has "
+        f"{device.info.qubits} qubits: make widths smaller, or name a wider device",
+        field="widths",
+        given=width,
+    )
 
 
 def _pair(
@@ -165,8 +177,10 @@ def deviation(name: str, width: int) -> float:
     probabilities are computed, of the whole in one state."""
     device = snapshot(name)
     placement = device.placement(0, 0.0)
-    found = placement.again([device.known(placement, one) for one in pairs(width)[0]], LEVEL)
-    assert found is not None
+    pair = pairs(width)[0]
+    found = placement.again([device.known(placement, one) for one in pair], LEVEL)
+    if found is None:
+        raise _no_room(device, pair)
     noise = DeviceNoise(placement.target, readout_of(device.info))
 
     def probabilities(made: QuantumCircuit) -> NDArray[np.float64]:

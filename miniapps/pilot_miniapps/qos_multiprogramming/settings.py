@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
 
+from pilot_miniapps.frame.qpus import Needed
+
+#: Qubits of each of the two circuits that the oracle looks at, at most.
+PAIR_CHECKED = 4
 Widths = tuple[Annotated[int, msgspec.Meta(ge=3, le=12)], ...]
 
 
@@ -42,3 +47,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, msgspec.Meta(ge=0, le=1, description="declared error of two gates at neighbouring places")
     ] = 0.03
     seed: Annotated[int, msgspec.Meta(ge=0, description="of the queues")] = 0
+
+    def __post_init__(self) -> None:
+        for name in ("study", "widths", "max_loss", "queue_widths"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name}: {list(getattr(self, name))} is not valid: a value comes twice")
+
+    def needed(self) -> Iterator[Needed]:
+        """How wide the circuits are that the device must have room for."""
+        device = f"fake:{self.snapshot}"
+        pairs = "make widths smaller"
+        if {"fidelity", "buffer"}.intersection(self.study):
+            yield Needed(
+                "snapshot", device, 2 * max(self.widths), "the studies fidelity and buffer, two at a time,", pairs
+            )
+        if "queues" in self.study:
+            yield Needed("snapshot", device, max(self.queue_widths), "the study queues", "make queue_widths smaller")
+        yield Needed("snapshot", device, 2 * min(*self.widths, PAIR_CHECKED), "the oracle, two at a time,", pairs)

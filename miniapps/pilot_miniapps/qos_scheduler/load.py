@@ -19,6 +19,8 @@ from pilot_miniapps.qos_scheduler.estimates import Estimates
 
 #: Shots of each circuit.
 SHOTS = 8192
+#: Seconds: shorter mean waits are taken as this, so that there are ratios where nothing waits.
+SHORTEST = 1e-3
 #: What the linear program may load each QPU with at most: with all of it the queues of an hour still grow little.
 UTILIZATION = 1.1
 
@@ -102,6 +104,11 @@ def policies() -> dict[str, tuple[str, dict[str, Any]]]:
     return found | {"least-wait": ("least-wait", {}), "fcfs": ("fcfs", {})}
 
 
+def shorter(first: float, wait: float) -> float:
+    """By how much a mean wait is shorter than the first one."""
+    return max(first, SHORTEST) / max(wait, SHORTEST)
+
+
 def at_loss(
     loss: float,
     waits: Mapping[str, NDArray[np.float64]],
@@ -119,9 +126,12 @@ def at_loss(
         fidelity: likewise.
         seeds: those that count, each as often as it is there.
     """
-    first = waits["best-fidelity"][seeds].mean(), fidelity["best-fidelity"][seeds].mean()
+    best = fidelity["best-fidelity"][seeds].mean()
     points = sorted(
-        (100.0 * (1.0 - fidelity[name][seeds].mean() / first[1]), np.log(first[0] / waits[name][seeds].mean()))
+        (
+            100.0 * (1.0 - fidelity[name][seeds].mean() / best),
+            np.log(shorter(waits["best-fidelity"][seeds].mean(), waits[name][seeds].mean())),
+        )
         for name in waits
     )
     losses, ratios = zip(*points, strict=True)  # "best-fidelity" loses 0

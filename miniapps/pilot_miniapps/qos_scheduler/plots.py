@@ -38,13 +38,13 @@ def drawings(report: Mapping[str, Any]) -> dict[str, Drawing]:
 def _policies(load: Sequence[Mapping[str, Any]], joint: Sequence[Mapping[str, Any]]) -> Drawing:
     """Wait over the loss of fidelity, a line for each policy (figure 12a of the QOS paper)."""
     panels = [
-        (load, "QPUs of one's own", "times less wait than best fidelity first"),
-        (joint, "queues of others", "wait over that in the shortest queue"),
+        (load, "QPUs of one's own", "times less wait than best fidelity first", "times_less_wait"),
+        (joint, "queues of others", "wait over that in the shortest queue", "over_shortest_queue"),
     ]
     panels = [panel for panel in panels if panel[0]]
     figure, grid = plots.new(1, len(panels), width="double", height=3.2, squeeze=False)
-    for axes, (rows, title, y) in zip(grid[0], panels, strict=True):
-        _curves(axes, rows, "wait_ratio")
+    for axes, (rows, title, y, column) in zip(grid[0], panels, strict=True):
+        _curves(axes, rows, column)
         if rows is load:
             look = {"color": "black", "marker": "*", "markersize": 8, "linestyle": "none", "label": "QOS, on a trace"}
             plots.lines(axes, *([value] for value in FORMULA), **look)
@@ -58,7 +58,7 @@ def _policies(load: Sequence[Mapping[str, Any]], joint: Sequence[Mapping[str, An
 
 def _curves(axes: Axes, rows: Sequence[Mapping[str, Any]], column: str) -> None:
     for series, family in enumerate(sorted({_family(row["policy"]) for row in rows})):
-        mine = [(row["loss_percent"], row[column]) for row in rows if _family(row["policy"]) == family]
+        mine = [(row["loss_percent"], row.get(column)) for row in rows if _family(row["policy"]) == family]
         mine = sorted(one for one in mine if None not in one and all(map(isfinite, one)))
         if mine:
             losses, values = zip(*mine, strict=True)
@@ -69,7 +69,8 @@ def _load_difference(load: Sequence[Mapping[str, Any]], figures: Mapping[str, An
     """How evenly the QPUs are used (figure 12c of the QOS paper)."""
     drawing, axes = plots.new(width="single", height=2.8)
     _curves(axes, load, "load_difference")
-    plots.limit(axes, figures["load_difference"]["value"], "formula, overload")
+    if (value := figures["load_difference"]["value"]) is not None:  # infinite: a QPU had no job
+        plots.limit(axes, value, "formula, overload")
     plots.limit(axes, LOAD_DIFFERENCE, "QOS")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from pilot.qos.simulation.jobs import Kind, circuits
 from pilot.qos.simulation.log import DONE, Log
-from pilot.qos.simulation.scenarios import TRACE_REST, end_of, named, on_trace
+from pilot.qos.simulation.scenarios import TRACE_REST, check_length, end_of, named, on_trace
 from pilot.qos.simulation.traces import QueueTrace, Waits, read
+from pilot_miniapps.frame.qpus import Needed, check_room
 from pilot_miniapps.qos_scheduler.estimates import Estimates
 
 #: Shots of each circuit, and seconds that a job takes besides.
@@ -25,6 +26,8 @@ STANDS_FOR = {"cairo": "hanoi", "nazca": "cusco"}
 FLOOR = 0.9
 #: Length of the blocks that are drawn again for intervals.
 BLOCK_SECONDS = 6 * 3600.0
+#: From fewer blocks no interval follows.
+LEAST_BLOCKS = 8
 
 
 class Waited(msgspec.Struct, frozen=True):
@@ -51,6 +54,24 @@ def snapshot_of(qpu: str) -> str:
     """The snapshot of a QPU of the trace: "ibmq_kolkata" is "kolkata"."""
     short = qpu.rpartition("_")[2]
     return STANDS_FOR.get(short, short)
+
+
+def checked(path: str, qubits: int, of: str, advice: str) -> dict[str, QueueTrace]:
+    """A trace; its QPUs have snapshots with room for circuits of so many qubits.
+
+    Args:
+        path: of the file.
+        qubits: of the widest circuit; 0: no snapshots are needed.
+        of, advice: as of `Needed`.
+
+    Raises:
+        DescriptionError: it cannot be read, is too short, or has a QPU without a snapshot, or with a smaller one.
+    """
+    recorded = read(path)
+    check_length(recorded)
+    if qubits:
+        check_room(Needed("trace", f"fake:{snapshot_of(qpu)}", qubits, of, advice) for qpu in recorded)
+    return recorded
 
 
 def kinds(estimates: Estimates, floor: float = 0.0) -> list[Kind]:
@@ -120,11 +141,13 @@ def interval(
     seconds: float,
     percentile: float | None = None,
     draws: int = 1000,
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """The 95 % interval of `ratio`: blocks of six hours are drawn again, the same of both. ``seconds``: between
-    jobs."""
-    size = max(1, int(BLOCK_SECONDS / seconds))
-    blocks = [np.arange(at, min(at + size, len(ours))) for at in range(0, len(ours), size)]
+    jobs. None: the jobs come in too few blocks for an interval."""
+    count = int(len(ours) * seconds / BLOCK_SECONDS)
+    if count < LEAST_BLOCKS:
+        return None
+    blocks = np.array_split(np.arange(len(ours)), count)
     random = np.random.default_rng(0)
     values = []
     for _ in range(draws):

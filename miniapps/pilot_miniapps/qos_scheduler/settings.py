@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+#: Jobs of the load study, on average.
+LEAST_JOBS, MOST_JOBS = 10, 1_000_000
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Of the studies of policies."""
@@ -30,7 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.Meta(min_length=1, description="qubits of the circuits of the load study"),
     ] = (4, 6, 8, 10, 12)
     seeds: Annotated[int, msgspec.Meta(ge=1, le=1000, description="runs of each policy with other arrivals")] = 5
-    rate: Annotated[float, msgspec.Meta(gt=0, description="jobs an hour in the load study")] = 1500.0
+    rate: Annotated[float, msgspec.Meta(gt=0, le=1e6, description="jobs an hour in the load study")] = 1500.0
     load: Annotated[
         float, msgspec.Meta(gt=0, le=3, description="work of the load study, as a part of what can be done")
     ] = 0.85
@@ -43,5 +46,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     interval: Annotated[float, msgspec.Meta(ge=1, description="seconds between two jobs in a trace")] = 30.0
 
     def __post_init__(self) -> None:
+        for name in ("study", "snapshots", "widths"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name}: {list(getattr(self, name))} is not valid: a value comes twice")
+        if {"load", "front"}.intersection(self.study) and not LEAST_JOBS <= self.rate * self.hours <= MOST_JOBS:
+            raise ValueError(
+                f"rate: {self.rate:g} is not valid with hours {self.hours:g}: that is {self.rate * self.hours:g} jobs; "
+                f"expected {LEAST_JOBS} to {MOST_JOBS:,}"
+            )
+        if "front" in self.study and self.batch <= len(self.snapshots):
+            raise ValueError(
+                f"batch: {self.batch} is not valid with {len(self.snapshots)} snapshots: no circuit would wait; "
+                "expected more circuits than devices"
+            )
         if self.trace is None and not {"load", "front"}.intersection(self.study):
             raise ValueError(f"trace: None is not valid: {' and '.join(self.study)} needs a file, give --trace FILE")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 
-from pilot import DescriptionError, PilotDescription
+from pilot import PilotDescription
 from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
+from pilot_miniapps.frame.qpus import Needed, check_room, check_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,8 @@ CHEMICAL_ACCURACY = 1.6e-3
 BUSY_LOOPS = 8
 #: Å: the bond of H2 in equilibrium (in STO-3G), and of LiH.
 H2_LENGTH, LIH_LENGTH = 0.735, 1.595
+#: Qubits of the circuits on the QPU.
+H2_QUBITS = 2
 
 Length = Annotated[float, msgspec.Meta(ge=0.3, le=4.0)]
 
@@ -159,15 +162,12 @@ class Variational(MiniApp):
     # ---- what runs ------------------------------------------------------------------------------------------------
 
     def check(self, pilots: Sequence[PilotDescription]) -> None:
-        """One of the pilots has the QPU."""
-        known = {qpu for pilot in pilots for qpu in pilot.qpus}
-        if self.settings.qpu not in known:
-            raise DescriptionError(
-                f"qpu: no pilot has {self.settings.qpu!r} (they have {', '.join(sorted(known)) or 'none'}): name "
-                f"pilots with qpus = [{self.settings.qpu!r}], or give one of theirs",
-                field="qpu",
-                given=self.settings.qpu,
-            )
+        """One of the pilots has the QPU, which has room for H2; there are such stages of mitigation."""
+        from pilot.quantum.mitigation import stages
+
+        check_there("qpu", [self.settings.qpu], pilots)
+        check_room([Needed("qpu", self.settings.qpu, H2_QUBITS, "H2", "name no snapshot of one qubit")])
+        stages(self.settings.mitigation)
 
     def _loops(self, run: Run) -> tuple[list[Loop], list[Loop]]:
         """Those with exact values, and those that share the QPU; H2 at 0.735 Å is the first of each."""

@@ -17,7 +17,7 @@ from distributed import Client, LocalCluster, Security, default_client, get_work
 from pilot.interfaces import Allocation, Engine, OnExit, WorkerSpec
 from pilot.wire.folders import sockets
 from pilot_plugins.engines.dask_references import DaskReferences
-from pilot_plugins.engines.dask_sockets import PREFIX
+from pilot_plugins.engines.dask_sockets import address_of
 
 #: Dask's processes start an HTTP server without authentication in any case. Here it has nothing to say, listens on
 #: loopback, and is closed as soon as it is there.
@@ -56,15 +56,23 @@ class DaskEngine(Engine):
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._serving: dict[str, Any] = {}
         self._cluster: LocalCluster | None = None
+        self._is_stopping = False
         self._client: Client
         self._joined: Mapping[str, str] = {}
 
     def start(self, on_broken: Callable[[str], None]) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         here = self.allocation.address == LOOPBACK and self.allocation.ports is None
-        self._cluster, pem = (_start_cluster(f"{PREFIX}{sockets()}"), {}) if here else self._start_with_tls()
+        self._cluster, pem = (_start_cluster(address_of(sockets())), {}) if here else self._start_with_tls()
         self._joined = {"address": self._cluster.scheduler_address, **pem}
         self._client = Client(self._cluster, set_as_default=False)
+        scheduler: Any = self._cluster.scheduler
+        scheduler.loop.add_callback(self._watch_scheduler, scheduler, on_broken)
+
+    async def _watch_scheduler(self, scheduler: Any, on_broken: Callable[[str], None]) -> None:
+        await scheduler.finished()
+        if not self._is_stopping:
+            on_broken("Dask's scheduler has ended, as by client.shutdown(); client.close() only disconnects")
 
     def _start_with_tls(self) -> tuple[LocalCluster, dict[str, str]]:
         """A cluster that other hosts reach, and the files with its keys."""
@@ -112,7 +120,7 @@ class DaskEngine(Engine):
             if self.allocation.ports is not None:
                 command += ["--worker-port", ":".join(map(str, self.allocation.ports))]
         else:
-            command += ["--host", f"{PREFIX}{sockets()}"]
+            command += ["--host", address_of(sockets())]
         settings = {name: str(dask.config.get(setting)) for name, setting in IDLE_VARIABLES.items()}
         with (self._folder / f"{spec.name}.log").open("ab") as log_file:
             # Dask imports NumPy before the worker's own code runs: the numbers of threads are there from the start.
@@ -142,6 +150,7 @@ class DaskEngine(Engine):
             process.kill()
 
     def stop(self) -> None:
+        self._is_stopping = True
         for name in list(self._processes):
             self.kill(name)
         self._client.close(timeout=2)

@@ -3,14 +3,16 @@ needs to be encrypted.
 
 It is registered with distributed as the protocol "unix" (entry point ``distributed.comm.backends``). An address is that
 of a socket's file, ``unix:///tmp/pilot-1a2b/dask-0f1e2d3c``; one to listen on is that of a folder of this user's alone,
-in which each listener makes a file of its own.
+in which each listener makes a file of its own. The path is written as in a URL, since Dask looks for a port behind ":".
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import socket
+import urllib.parse
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,17 +20,30 @@ from typing import Any
 from distributed.comm.core import BaseListener, Comm, CommClosedError, Connector
 from distributed.comm.registry import Backend
 from distributed.comm.tcp import MAX_BUFFER_SIZE, TCP
-from tornado.ioloop import IOLoop
+from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.iostream import IOStream
 from tornado.netutil import add_accept_handler
 
 from pilot.wire.socket_files import SocketFile, connected, is_foreign
 
-log = logging.getLogger(__name__)
+#: One of Dask's: a worker's messages go to its own file, and not into the output of the task that it runs.
+log = logging.getLogger("distributed.comm.unix")
 
 PREFIX = "unix://"
 #: What stands for the host of each address: Dask compares hosts to see what is near.
 HOST = "localhost"
+#: Milliseconds between two looks whether a listener's file is there.
+LOOK_MS = 1000
+
+
+def address_of(path: Path) -> str:
+    """What Dask calls this file, or this folder to listen in."""
+    return PREFIX + urllib.parse.quote_from_bytes(os.fsencode(path))
+
+
+def _path(loc: str) -> Path:
+    """Of an address without its prefix."""
+    return Path(os.fsdecode(urllib.parse.unquote_to_bytes(loc)))
 
 
 class _Socket(socket.socket):
@@ -39,16 +54,16 @@ class _Socket(socket.socket):
             super().setsockopt(level, *args)
 
 
-def _comm(one: socket.socket, path: str, deserialize: bool) -> TCP:
+def _comm(one: socket.socket, listener: str, deserialize: bool) -> TCP:
     """What distributed reads and writes by.
 
     Args:
         one: a connected socket, which it takes over.
-        path: of the listener's file: both ends have its address, the connecting end has none of its own.
+        listener: its address, which both ends have: the connecting end has none of its own.
         deserialize: whether messages are read as objects.
     """
     stream = IOStream(_Socket(fileno=one.detach()), max_buffer_size=MAX_BUFFER_SIZE)
-    return TCP(stream, PREFIX + path, PREFIX + path, deserialize)
+    return TCP(stream, listener, listener, deserialize)
 
 
 class UnixConnector(Connector):
@@ -61,7 +76,7 @@ class UnixConnector(Connector):
             OSError: nothing listens there.
             SessionError: others can write into its folder, or another user's process listens there.
         """
-        return _comm(connected(Path(address)), address, deserialize)
+        return _comm(connected(_path(address)), PREFIX + address, deserialize)
 
 
 class UnixListener(BaseListener):
@@ -71,18 +86,19 @@ class UnixListener(BaseListener):
 
     def __init__(
         self,
-        folder: str,
+        folder: Path,
         comm_handler: Callable[[Comm], Awaitable[None]],
         deserialize: bool,
         allow_offload: bool,
     ) -> None:
         super().__init__()
-        self._path = f"{folder}/dask-{secrets.token_hex(4)}"
+        self._path = folder / f"dask-{secrets.token_hex(4)}"
         self._comm_handler = comm_handler
         self._deserialize = deserialize
         self._allow_offload = allow_offload
         self._file: SocketFile | None = None
         self._stop_accepting: Callable[[], None] = lambda: None
+        self._looking = PeriodicCallback(self._look_out, LOOK_MS)
 
     async def start(self) -> None:
         """Listen.
@@ -91,11 +107,23 @@ class UnixListener(BaseListener):
             OSError: there can be no socket in the folder.
             SessionError: others can enter it.
         """
-        self._file = SocketFile(Path(self._path))
-        self._stop_accepting = add_accept_handler(self._file.socket, self._accept)
+        self._listen(SocketFile(self._path))
+        self._looking.start()
+
+    def _listen(self, file: SocketFile) -> None:
+        self._file = file
+        self._stop_accepting = add_accept_handler(file.socket, self._accept)
+
+    def _look_out(self) -> None:
+        if self._file is not None and (file := self._file.again()) is not None:
+            log.warning("the socket %r was removed, and is made again", str(self._path))
+            self._stop_accepting()
+            self._file.remove()
+            self._listen(file)
 
     def stop(self) -> None:
         if self._file is not None:
+            self._looking.stop()
             self._stop_accepting()
             self._file.remove()
             self._file = None
@@ -105,7 +133,7 @@ class UnixListener(BaseListener):
             log.warning("a connection of another user's to %s was refused", self._path)
             one.close()
             return
-        IOLoop.current().spawn_callback(self._serve, _comm(one, self._path, self._deserialize))
+        IOLoop.current().spawn_callback(self._serve, _comm(one, self.listen_address, self._deserialize))
 
     async def _serve(self, comm: TCP) -> None:
         comm.allow_offload = self._allow_offload
@@ -117,11 +145,11 @@ class UnixListener(BaseListener):
 
     @property
     def listen_address(self) -> str:
-        return PREFIX + self._path
+        return address_of(self._path)
 
     @property
     def contact_address(self) -> str:
-        return PREFIX + self._path
+        return address_of(self._path)
 
 
 class UnixBackend(Backend):
@@ -139,7 +167,7 @@ class UnixBackend(Backend):
         **_connection_args: Any,
     ) -> UnixListener:
         folder = loc.removesuffix(":0")  # distributed adds the port where any would do
-        return UnixListener(folder, handle_comm, deserialize, allow_offload)
+        return UnixListener(_path(folder), handle_comm, deserialize, allow_offload)
 
     def get_address_host(self, loc: str) -> str:
         return HOST
@@ -148,4 +176,4 @@ class UnixBackend(Backend):
         return loc
 
     def get_local_address_for(self, loc: str) -> str:
-        return str(Path(loc).parent)
+        return loc.rpartition("/")[0]

@@ -105,7 +105,6 @@ class RayEngine(Engine):
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         # where prometheus_client is installed, Ray's monitor tells its metrics to everybody here; this is no port
         os.environ["AUTOSCALER_METRIC_PORT"] = "70000"
-        os.environ["SPT_NOENV"] = "1"  # Ray's processes rename themselves; by this (setproctitle) they keep their mark
 
     def spawn(self, spec: WorkerSpec, on_exit: OnExit) -> None:
         pin = {_pin(spec.node): PIN_SHARE}
