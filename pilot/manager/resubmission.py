@@ -62,7 +62,7 @@ class Resubmission:
         wanted = [self._first.get(task.id, task.id) for task in given]
         works = self._gather(wanted)
         for terms in {entry_of(self._state.tasks[id]).terms for id in works}:
-            self._submitter.check_servable(terms)
+            self._submitter.capacities.check(terms)
         self._hold_all(works)
         before = {id: [one for one in work.firsts.values() if one in works] for id, work in works.items()}
         new: dict[int, Task] = {}

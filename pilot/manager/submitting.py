@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
@@ -15,33 +15,28 @@ import msgspec
 
 from pilot import registry
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError, NoPilotError, PluginError
-from pilot.interfaces import Kind, Offer, Prepared, TaskEstimator
+from pilot.errors import DescriptionError, PluginError
+from pilot.interfaces import Kind, Prepared, TaskEstimator
+from pilot.manager.capacities import Capacities
 from pilot.manager.functions import Functions
 from pilot.manager.handles import Task, has_result, is_kept_by, never_ran
 from pilot.manager.keys import Key, check_same, key_of
 from pilot.manager.objects import words_of
-from pilot.manager.pilots import Pilot, Scaler
 from pilot.manager.samples import arguments_of, not_estimated
 from pilot.manager.state import SessionState
-from pilot.registry import devices
-from pilot.resources import PLAIN, SLOT, Capacity, QPUInfo, Terms
+from pilot.resources import SLOT, Terms
 from pilot.results import Spooled, Value
 from pilot.scheduling import events
-from pilot.scheduling.fitting import described, is_meant, unservable
 from pilot.scheduling.records import FunctionRecord, TaskRecord
-from pilot.states import PilotState, TaskState, is_final
+from pilot.states import TaskState
 from pilot.wire import payload
 from pilot.wire.arguments import dump_arguments, dump_scalars
 from pilot.wire.callables import name_of
-from pilot.wire.session import memory_of
 from pilot.worker import mpi
 from pilot.worker.programs import run_executable
 
 log = logging.getLogger(__name__)
 
-#: Different terms that are known to be servable, at most.
-MOST_TERMS = 10_000
 #: States of tasks that no pilot has.
 _NOT_BEGUN = (TaskState.WAITING, TaskState.QUEUED)
 
@@ -76,8 +71,8 @@ class Submitter:
         self.functions = Functions(state)
         #: Held while a task with a key is looked for and submitted, and while another one takes its key.
         self.keys = threading.Lock()
-        #: What each pilot has, as it was described.
-        self._described: dict[str, Capacity] = {}
+        #: What the pilots have.
+        self.capacities = Capacities(state, estimated)
 
     # ---- tasks ------------------------------------------------------------------------------------------------
 
@@ -129,9 +124,13 @@ class Submitter:
             backlog.wait()
         known = None if state.is_closed else state.servable.get(terms)
         if known is None:
-            self.check_servable(terms)
+            self.capacities.check(terms)
             return terms
         return known
+
+    def cores(self) -> int:
+        """Of all pilots that are not over, and of those that autoscalers may request next."""
+        return self.capacities.cores()
 
     def next_id(self) -> int:
         """The id of a task that is about to be submitted."""
@@ -219,7 +218,7 @@ class Submitter:
     def _submit_kind(self, kind: str, wanted: TaskDescription, after: Sequence[Task], key: Key | None) -> Task:
         """One task for each part of the work and, when there are several, one that combines them."""
         plain = wanted.terms()
-        prepared: Any = _kind(kind)(wanted, self._offer(plain))
+        prepared: Any = _kind(kind)(wanted, self.capacities.offer(plain))
         if not isinstance(prepared, Prepared):
             raise PluginError(f"the kind of task {kind!r} returned {prepared!r}; expected a Prepared")
         if prepared.combine is None and len(prepared.parts) != 1:
@@ -239,7 +238,7 @@ class Submitter:
         )
         self._check_demands(wanted)
         if terms not in self._state.servable:
-            self.check_servable(terms, prepared.note)
+            self.capacities.check(terms, prepared.note)
         name = wanted.name or prepared.name
         one_core = msgspec.structs.replace(plain, resources=SLOT, duration=None, timeout=None)
         if self._estimating is None or prepared.sample is None:
@@ -350,74 +349,6 @@ class Submitter:
         ):
             names = ", ".join(f"{ref.id} ({ref.kind})" for ref in gone or refs)
             raise DescriptionError(f"object {names} among the arguments of {name} was released: put the value again")
-
-    # ---- what the pilots have ---------------------------------------------------------------------------------
-
-    def check_servable(self, terms: Terms, note: str = "") -> None:
-        """Raise NoPilotError, with the ``note``, when no pilot, present or requested, can ever run such a task.
-
-        Raises:
-            SessionError: the manager is closed, or this process was forked from the manager's.
-        """
-        state = self._state
-        state.check_open()
-        wanted = terms
-        if terms.fallback:  # what QPUs can do is looked at later, but one of these has to be there
-            wanted = msgspec.structs.replace(terms, facts=None, min_fidelity=0.0)
-        reason = unservable(wanted, self._capacities())
-        if reason is not None:
-            state.check_open()  # closed meanwhile: its pilots are over for that reason
-            raise NoPilotError(f"no pilot can run this task: {reason}" + (f"; {note}" if note else ""))
-        if len(state.servable) >= MOST_TERMS:
-            state.servable.clear()
-        state.servable[terms] = terms
-
-    def _capacities(self) -> Iterator[Capacity]:
-        """What the pilots have, and what those have that autoscalers may request."""
-        for pilot in list(self._state.pilots.values()):
-            if (known := self._described.get(pilot.id)) is None:
-                wanted = pilot.description
-                known = described(wanted, memory_of(wanted), pilot.names, pilot.name, devices(wanted))
-                self._described[pilot.id] = known
-            yield _now(known, pilot)
-        for scaler in self._scalers():
-            wanted = scaler.scaling.description
-            names = (wanted.name,) if wanted.name else ()
-            title = f"another {wanted.name or 'pilot'}"
-            yield described(wanted, memory_of(wanted), names, title, devices(wanted))
-
-    def cores(self) -> int:
-        """Cores of all pilots that are not over, and of those that autoscalers may request next."""
-        return self._offer(PLAIN).cores
-
-    def _scalers(self) -> list[Scaler]:
-        return [scaler for scaler in list(self._state.scalers.values()) if scaler.over is None]
-
-    def _offer(self, terms: Terms) -> Offer:
-        """What the pilots that are not over and may run such a task have, as far as it is known."""
-        pilots = [pilot for pilot in list(self._state.pilots.values()) if not is_final(pilot.state)]
-        wanted = [one.description for one in pilots if is_meant(terms, one.names, one.description.labels)]
-        scaled = [scaler.scaling.description for scaler in self._scalers()]
-        wanted += [one for one in scaled if is_meant(terms, (one.name,) if one.name else (), one.labels)]
-        known: dict[str, QPUInfo | None] = {name: None for one in wanted for name in devices(one)}
-        active = (pilot for pilot in pilots if pilot.state is PilotState.ACTIVE)
-        known.update({info.name: info for pilot in active for info in pilot.qpus if info.name in known})
-        return Offer(
-            devices=known,
-            cores=sum(one.cores * one.number_of_nodes for one in wanted),
-            cores_per_node=max((one.cores for one in wanted), default=1),
-            gpus=sum(one.gpus_per_node * one.number_of_nodes for one in wanted),
-            estimated=self._estimated,
-        )
-
-
-def _now(capacity: Capacity, pilot: Pilot) -> Capacity:
-    """What was requested, as far as a user's thread can know it."""
-    state = pilot.state
-    over = state.value if is_final(state) or state is PilotState.DRAINING else None
-    if is_final(state) and pilot.reason not in ("", state.value):
-        over = f"{over} ({pilot.reason})"
-    return capacity._replace(over=over, qpus={**capacity.qpus, **{info.name: info for info in pilot.qpus}})
 
 
 @cache

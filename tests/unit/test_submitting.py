@@ -9,7 +9,7 @@ import pytest
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import NoPilotError
-from pilot.manager import submitting
+from pilot.manager import capacities
 from pilot.manager.submitting import Submitter
 from pilot.resources import Resources, Terms
 from pilot.states import PilotState
@@ -17,7 +17,7 @@ from pilot.states import PilotState
 
 def test_new_terms_look_at_pilots_until_one_fits_and_at_their_hosts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[PilotDescription] = []
-    monkeypatch.setattr(submitting, "memory_of", lambda wanted: read.append(wanted) or 1 << 30)
+    monkeypatch.setattr(capacities, "memory_of", lambda wanted: read.append(wanted) or 1 << 30)
     pilots = {
         id: SimpleNamespace(
             id=id,
@@ -33,19 +33,19 @@ def test_new_terms_look_at_pilots_until_one_fits_and_at_their_hosts_once(monkeyp
     state: Any = SimpleNamespace(check_open=lambda: None, pilots=pilots, scalers={}, servable={})
     submitter = Submitter(state)
     for seconds in range(1, 100):
-        submitter.check_servable(Terms(timeout=float(seconds)))
+        submitter.capacities.check(Terms(timeout=float(seconds)))
     assert len(read) == 1
     for seconds in range(1, 100):
-        submitter.check_servable(Terms(Resources(num_cpus=8), timeout=float(seconds)))
+        submitter.capacities.check(Terms(Resources(num_cpus=8), timeout=float(seconds)))
     assert len(read) == 3
     pilots["c"].state = PilotState.FAILED
     with pytest.raises(NoPilotError, match="c is failed"):
-        submitter.check_servable(Terms(Resources(num_cpus=8)))
+        submitter.capacities.check(Terms(Resources(num_cpus=8)))
     assert len(read) == 3
 
 
 def test_terms_that_were_found_servable_are_kept_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submitting, "MOST_TERMS", 10)
+    monkeypatch.setattr(capacities, "MOST_TERMS", 10)
     pilot = SimpleNamespace(
         id="a",
         name="a",
@@ -58,5 +58,5 @@ def test_terms_that_were_found_servable_are_kept_up_to_a_number(monkeypatch: pyt
     state: Any = SimpleNamespace(check_open=lambda: None, pilots={"a": pilot}, scalers={}, servable={})
     submitter = Submitter(state)
     for seconds in range(1, 100):
-        submitter.check_servable(Terms(timeout=float(seconds)))
+        submitter.capacities.check(Terms(timeout=float(seconds)))
         assert len(state.servable) <= 10
