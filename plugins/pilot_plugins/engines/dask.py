@@ -111,7 +111,8 @@ class DaskEngine(Engine):
             "0",
         ]
         # A worker's name places a task only once the worker is there; this task must never go elsewhere.
-        command += ["--resources", f"{spec.name}=1"]
+        resources = {**dask.config.get("distributed.worker.resources", {}), spec.name: 1}
+        command += ["--resources", ",".join(f"{name}={amount}" for name, amount in resources.items())]
         command += ["--local-directory", tempfile.gettempdir()]
         if "key" in self._joined:
             command += ["--host", self.allocation.address]
