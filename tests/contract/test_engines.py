@@ -17,6 +17,7 @@ import pytest
 
 from pilot import Pilot, PilotDescription, PilotManager
 from pilot.errors import SessionError
+from pilot.states import PilotState
 from pilot.testing import EngineContract
 from pilot.wire.processes import marked
 
@@ -98,6 +99,14 @@ def test_dask_with_ports_uses_them_with_tls(tmp_path: Path) -> None:
         for security in (distributed.Security.temporary(), None):
             with pytest.raises((OSError, TimeoutError, RuntimeError, TypeError)):
                 distributed.Client(client["address"], security=security, timeout=2, set_as_default=False)
+
+
+def test_dask_says_why_its_workers_do_not_start(tmp_path: Path, eventually: Callable[..., object]) -> None:
+    port = 30_000 + os.getpid() % 10_000
+    with PilotManager(tmp_path / "session") as manager:
+        pilot = manager.submit_pilot(PilotDescription(engine="dask", ports=(port, port), cores_per_node=1, restarts=0))
+        eventually(lambda: pilot.state is PilotState.FAILED)
+        assert "(the last one ended with code 1: OSError: [Errno 98] Address already in use)" in pilot.reason
 
 
 RAY_CLIENT = """
