@@ -13,6 +13,7 @@ from pilot.interfaces import Allocation, Engine
 from pilot.resources import Node
 from pilot.wire.addresses import hosts, interfaces, is_loopback, split
 from pilot.wire.folders import scratch_parent, takes_files
+from pilot.wire.marks import nodes_mark
 from pilot.wire.session import JOB, AgentSettings
 from pilot.worker.rank import given_rank
 
@@ -30,7 +31,7 @@ def describe(settings: AgentSettings) -> Node:
     """
     host = platform.node()
     name = registry.job_environment().node() if settings.remote else host
-    job = os.environ.get(JOB, "").rstrip("-")
+    job = os.environ.get(JOB, "")
     name = f"{name}+{job}" if job else name
     names, variables = gpu_facts(settings.gpus)
     return Node(name, host, settings.cores, names, settings.memory, job, variables)
@@ -82,4 +83,5 @@ def lacks_places(settings: AgentSettings) -> str | None:
 
 def own_mark(mark: str) -> str:
     """The mark of the processes on this node. It is below the pilot's, so they end with the pilot, or by themselves."""
-    return f"{mark}.{os.environ.get(JOB, '')}{own_rank()}"
+    job = os.environ.get(JOB, "")
+    return f"{nodes_mark(mark, job) if job else mark}.{own_rank()}"

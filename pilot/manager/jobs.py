@@ -23,7 +23,7 @@ from pilot.interfaces import Job, JobState, Launcher
 from pilot.manager.call_queue import CallQueue
 from pilot.manager.search_path import search_path
 from pilot.registry import devices
-from pilot.wire.marks import LOG_LEVEL, MARK
+from pilot.wire.marks import LOG_LEVEL, MARK, nodes_mark
 from pilot.wire.session import JOB as NODES_JOB
 from pilot.wire.session import AgentSettings, SessionFolder, memory_of, new_mark, write_private
 
@@ -110,18 +110,18 @@ def pilot_of(job: str) -> tuple[str, int]:
 
 
 def _nodes_job(folder: SessionFolder, id: str, wanted: PilotDescription, number: int) -> tuple[Job, str]:
-    """The job of further nodes for a pilot that was started, with the mark of its agent."""
+    """The job of further nodes for a pilot that was started, with a mark below that of its agent."""
     own = folder.pilot(id)
     mark = msgspec.json.decode((own / "agent.json").read_bytes(), type=AgentSettings).mark
     job = Job(
         pilot=job_name(id, number),
         command=_command(folder, id, mark),
-        environment={**wanted.environment, MARK: mark, NODES_JOB: f"{number}-"},
+        environment={**wanted.environment, MARK: nodes_mark(mark, number), NODES_JOB: str(number)},
         description=wanted,
         folder=folder.pilot(f"{id}/nodes-{number}"),
         log_path=own / f"nodes-{number}.log",
     )
-    return job, mark
+    return job, nodes_mark(mark, number)
 
 
 def _command(folder: SessionFolder, pilot: str, mark: str) -> tuple[str, ...]:
@@ -279,7 +279,9 @@ class PlaceholderJobs:
         )
 
     def adopt(self, pilot: str, description: PilotDescription, native_id: str, mark: str, folder: Path) -> None:
-        """Watch a job that another manager started."""
+        """Watch a job that another manager started; the mark is its pilot's."""
+        if number := pilot_of(pilot)[1]:
+            mark = nodes_mark(mark, number)
         self._jobs[pilot] = _Running(self.launcher(description), native_id, mark, folder)
 
     def find(self, pilot: str, description: PilotDescription, mark: str) -> str | None:

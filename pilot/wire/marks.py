@@ -17,6 +17,17 @@ def worker_mark(mark: str, name: str) -> str:
     return f"{mark}.w{name.rpartition('.')[2]}"
 
 
+def nodes_mark(mark: str, number: int | str) -> str:
+    """The mark of what a job of further nodes starts, below the mark of its pilot: it may share a host with the agent,
+    which goes on when that job ends.
+
+    Args:
+        mark: of the pilot.
+        number: of the job.
+    """
+    return f"{mark}.n{number}"
+
+
 def children_record(name: str) -> Path:
     """The file to which the children of a worker write their identities (`identify`), one per line; on its host."""
     return Path(os.environ.get("TMPDIR", tempfile.gettempdir())) / f"{name}.children"

@@ -331,7 +331,7 @@ def memory_of(description: PilotDescription) -> int:
     return memory
 
 
-#: In the environment of nodes that were added later: the number of their job, and a dash.
+#: In the environment of nodes that were added later: the number of their job.
 JOB = "PILOT_NODES"
 
 

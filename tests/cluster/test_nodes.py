@@ -130,9 +130,13 @@ def test_a_lost_node_costs_no_task(manager: PilotManager, eventually: Eventually
     assert all("its node c2" in attempt.reason for task in tasks for attempt in task.info.attempts)
 
 
-def test_nodes_come_and_go(manager: PilotManager, eventually: Eventually, tmp_path: Path) -> None:
+def test_nodes_come_and_go(
+    manager: PilotManager, eventually: Eventually, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pilot.manager.loop")
     pilot = on_nodes(manager, 1)
     assert pilot.wait(60) is PilotState.ACTIVE
+    agent = node_processes(pilot, str(manager.session_dir), "c1")
     pilot.add_nodes(1)
     eventually(lambda: len(pilot.nodes) == 2, 60)
     together = [manager.submit_task(meet, str(tmp_path / "meeting"), 4) for _ in range(4)]
@@ -145,6 +149,8 @@ def test_nodes_come_and_go(manager: PilotManager, eventually: Eventually, tmp_pa
     assert not any(info.attempts for info in seen)
     eventually(lambda: len(pilot.nodes) == 1, 60)
     eventually(lambda: len(jobs()) == 1, 60)
+    eventually(lambda: "nodes that were added" in caplog.text, 60)
+    assert agent and agent == node_processes(pilot, str(manager.session_dir), "c1")  # it is on the same host
 
 
 def node_processes(pilot: Pilot, session: str, node: str) -> list[Any]:

@@ -17,6 +17,7 @@ import pytest
 
 from pilot import Pilot, PilotDescription, PilotManager
 from pilot.errors import SessionError
+from pilot.states import PilotState
 from pilot.testing import EngineContract
 from pilot.wire.processes import marked
 
@@ -85,18 +86,27 @@ def test_dask_pilot_goes_on_without_its_sockets_and_after_its_shutdown(
 def test_dask_with_ports_uses_them_with_tls(tmp_path: Path) -> None:
     ports = (20_000 + os.getpid() % 10_000, 20_200 + os.getpid() % 10_000)
     with PilotManager(tmp_path / "session") as manager:
-        pilot = manager.submit_pilot(PilotDescription(engine="dask", ports=ports))
+        settings = {"DASK_DISTRIBUTED__WORKER__RESOURCES": "{'GPU': 1}"}
+        pilot = manager.submit_pilot(PilotDescription(engine="dask", ports=ports, environment=settings))
         assert manager.get_results(manager.map(abs, range(-9, 0))) == list(range(9, 0, -1))
         client = pilot._client
         assert ports[0] <= int(client["address"].removeprefix("tls://127.0.0.1:")) <= ports[1]
         assert {Path(client[one]).stat().st_mode & 0o077 for one in ("ca_file", "cert", "key")} == {0}
         with pilot.get_client() as connected:
-            assert connected.submit(pow, 2, 5).result(timeout=60) == 32
+            assert connected.submit(pow, 2, 5, resources={"GPU": 1}).result(timeout=60) == 32
             for worker in connected.scheduler_info()["workers"]:
                 assert ports[0] <= int(worker.removeprefix("tls://127.0.0.1:")) <= ports[1]
         for security in (distributed.Security.temporary(), None):
             with pytest.raises((OSError, TimeoutError, RuntimeError, TypeError)):
                 distributed.Client(client["address"], security=security, timeout=2, set_as_default=False)
+
+
+def test_dask_says_why_its_workers_do_not_start(tmp_path: Path, eventually: Callable[..., object]) -> None:
+    port = 30_000 + os.getpid() % 10_000
+    with PilotManager(tmp_path / "session") as manager:
+        pilot = manager.submit_pilot(PilotDescription(engine="dask", ports=(port, port), cores_per_node=1, restarts=0))
+        eventually(lambda: pilot.state is PilotState.FAILED)
+        assert "(the last one ended with code 1: OSError: [Errno 98] Address already in use)" in pilot.reason
 
 
 RAY_CLIENT = """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import dask
@@ -37,6 +39,8 @@ LOOPBACK = "127.0.0.1"
 WORKERS_SECONDS = 30
 #: Seconds that a client has to leave its scheduler.
 CLOSE_SECONDS = 2
+#: An exception, as Python writes it at the end of a traceback.
+_ERROR = re.compile(r"[\w.]*(Error|Exception): .+")
 
 
 class DaskEngine(Engine):
@@ -111,18 +115,20 @@ class DaskEngine(Engine):
             "0",
         ]
         # A worker's name places a task only once the worker is there; this task must never go elsewhere.
-        command += ["--resources", f"{spec.name}=1"]
+        resources = {**dask.config.get("distributed.worker.resources", {}), spec.name: 1}
+        command += ["--resources", ",".join(f"{name}={amount}" for name, amount in resources.items())]
         command += ["--local-directory", tempfile.gettempdir()]
         if "key" in self._joined:
             command += ["--host", self.allocation.address]
             command += ["--tls-ca-file", self._joined["ca_file"]]
             command += ["--tls-cert", self._joined["cert"], "--tls-key", self._joined["key"]]
             if self.allocation.ports is not None:
-                command += ["--worker-port", ":".join(map(str, self.allocation.ports))]
+                command += ["--worker-port", ":".join(map(str, dict.fromkeys(self.allocation.ports)))]
         else:
             command += ["--host", address_of(sockets())]
         settings = {name: str(dask.config.get(setting)) for name, setting in IDLE_VARIABLES.items()}
-        with (self._folder / f"{spec.name}.log").open("ab") as log_file:
+        log_path = self._folder / f"{spec.name}.log"
+        with log_path.open("ab") as log_file:
             # Dask imports NumPy before the worker's own code runs: the numbers of threads are there from the start.
             process = subprocess.Popen(
                 command,
@@ -136,14 +142,14 @@ class DaskEngine(Engine):
         self._serving[spec.name] = self._client.submit(
             _serve, spec, resources={spec.name: 1}, pure=False, key=f"serve-{spec.name}"
         )
-        threading.Thread(target=self._watch, args=(spec.name, process, on_exit), daemon=True).start()
+        threading.Thread(target=self._watch, args=(spec.name, process, log_path, on_exit), daemon=True).start()
 
-    def _watch(self, name: str, process: subprocess.Popen[bytes], on_exit: OnExit) -> None:
+    def _watch(self, name: str, process: subprocess.Popen[bytes], log_path: Path, on_exit: OnExit) -> None:
         code = process.wait()
         self._processes.pop(name, None)
         if (serving := self._serving.pop(name, None)) is not None:
             serving.release()
-        on_exit(f"was killed by signal {-code}" if code < 0 else f"ended with code {code}")
+        on_exit(f"was killed by signal {-code}" if code < 0 else f"ended with code {code}{_cause(log_path)}")
 
     def kill(self, name: str) -> None:
         if (process := self._processes.pop(name, None)) is not None:
@@ -213,6 +219,17 @@ def _start_cluster(host: str, port: int = 0, security: Security | None = None) -
     scheduler: Any = cluster.scheduler
     scheduler.loop.add_callback(scheduler.http_server.stop)
     return cluster
+
+
+def _cause(log_path: Path) -> str:
+    """The first error in the log of a worker that an error has ended, to be added to a reason; the later ones follow
+    from it. Empty: no error has."""
+    with contextlib.suppress(OSError):
+        lines = log_path.read_text(errors="replace").splitlines()
+        errors = [line for line in lines if _ERROR.fullmatch(line)]
+        if errors and errors[-1] == lines[-1]:
+            return f": {errors[0]}"
+    return ""
 
 
 def _default_client_is_there() -> bool:
