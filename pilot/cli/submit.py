@@ -192,6 +192,7 @@ def _check_devices(options: argparse.Namespace, pilots: list[PilotDescription]) 
 
 
 def _task(name: str, options: argparse.Namespace) -> TaskDescription:
+    from pilot.quantum.outcomes import measures
     from pilot.quantum.programs import load  # brings Qiskit
 
     text = _text(name)
@@ -200,7 +201,7 @@ def _task(name: str, options: argparse.Namespace) -> TaskDescription:
     except DescriptionError as error:
         raise DescriptionError(f"submit: {name}: {error}", **error.data) from error
     circuit = program.to_qiskit()
-    if not options.observable and not options.tomography and not any(entry.clbits for entry in circuit.data):
+    if not options.observable and not options.tomography and not measures(circuit):
         raise DescriptionError(f"submit: {name} measures nothing: measure in the file, or add --observable ZZ")
     circuit.name = shown = os.fsencode(name).decode("utf-8", "backslashreplace")  # errors name it
     qpu = options.qpu or (None if options.mitigation else "aer")

@@ -25,7 +25,7 @@ from pilot.errors import DescriptionError
 from pilot.quantum import costs, lightning
 from pilot.quantum.aer_simulators import AUTOMATIC, Simulator, data_of, data_of_sets, pass_manager
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
-from pilot.quantum.outcomes import Outcomes, draw_seeds, registers_of
+from pilot.quantum.outcomes import Outcomes, draw_seeds, measures, registers_of
 from pilot.quantum.packing import pack, unpack
 from pilot.quantum.programs.definitions import append
 
@@ -84,7 +84,7 @@ def run_circuits(payload: bytes, shots: int | None, seeds: Sequence[int]) -> lis
 
 def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int, simulator: Simulator = AUTOMATIC) -> Outcomes:
     """Simulate one circuit: `run_circuits` without the payload, on a given simulator."""
-    if not any(instruction.clbits for instruction in circuit.data):
+    if not measures(circuit):
         raise DescriptionError(f"circuit {circuit.name!r} measures nothing: add `circuit.measure_all()`")
     sampled = shots is not None and simulator.method in _SAMPLED
     gates, holder = _deferred(circuit)

@@ -39,7 +39,7 @@ from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.needs import Need
 from pilot.quantum.noise import NoisySimulation
 from pilot.quantum.observables import operators
-from pilot.quantum.outcomes import draw_seeds
+from pilot.quantum.outcomes import draw_seeds, measures
 from pilot.quantum.packing import Packed, pack, unpack
 from pilot.quantum.requests import Request
 
@@ -89,7 +89,7 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
         return _tomography(request, offer)
     if len(description.observables):
         return _expectation(request, offer)
-    if not any(entry.clbits for entry in request.circuit.data):
+    if not measures(request.circuit):
         raise DescriptionError(
             f"TaskDescription.circuit: circuit {request.circuit.name!r} measures nothing: add circuit.measure_all(), "
             "or give observables",

@@ -58,11 +58,12 @@ def estimate(
         level: of the compiler, 0 to 3.
     """
     from pilot.qos.estimator import Estimator
+    from pilot.quantum.outcomes import measures
 
     circuit = _parsed(text, format)
     if isinstance(circuit, Refusal):
         return circuit
-    if not any(entry.clbits for entry in circuit.data):
+    if not measures(circuit):
         circuit.measure_all()
     estimator, found = Estimator(), []
     for info in infos:

@@ -16,7 +16,7 @@ from pilot.qos.mitigator.running import Combination, calls_of, maps_of
 from pilot.quantum import needs
 from pilot.quantum.execution import DeviceRun
 from pilot.quantum.mitigation import stages
-from pilot.quantum.outcomes import draw_seeds
+from pilot.quantum.outcomes import draw_seeds, measures
 from pilot.quantum.packing import pack
 from pilot.quantum.requests import Request
 from pilot.quantum.tasks import Sample
@@ -59,7 +59,7 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
     circuit = request.circuit
     if request.values is not None:
         circuit = circuit.assign_parameters(request.values[0].tolist())
-    if not len(description.observables) and not any(entry.clbits for entry in circuit.data):
+    if not len(description.observables) and not measures(circuit):
         raise DescriptionError(
             f"TaskDescription.circuit: circuit {circuit.name!r} measures nothing: add circuit.measure_all(), or give "
             "observables",

@@ -17,9 +17,9 @@ from qiskit.result.models import ExperimentResult, ExperimentResultData
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, did_you_mean, invalid
 from pilot.quantum.faces.jobs import PilotJob
-from pilot.quantum.faces.submission import check_gives_shots, measures, ran_on, shot_order, task_fields
+from pilot.quantum.faces.submission import check_gives_shots, ran_on, shot_order, task_fields
 from pilot.quantum.noise import PackedNoiseModel
-from pilot.quantum.outcomes import draw_seeds
+from pilot.quantum.outcomes import draw_seeds, measures
 from pilot.quantum.runner import Runner
 from pilot.quantum.simulator_instructions import refuse_simulator_instructions
 from pilot.quantum.targets import known_info, target_of

@@ -19,12 +19,11 @@ from pilot.quantum.faces.options import SAMPLER, Settings, options_of, settings_
 from pilot.quantum.faces.submission import (
     check_gives_shots,
     coerced,
-    measures,
     shot_order,
     submit_pubs,
     task_fields,
 )
-from pilot.quantum.outcomes import Outcomes, draw_seeds, registers_of
+from pilot.quantum.outcomes import Outcomes, draw_seeds, measures, registers_of
 from pilot.quantum.runner import Runner
 
 if TYPE_CHECKING:

@@ -183,8 +183,3 @@ def shot_order(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.intp]
     numbers = np.arange(len(outcomes.weights)).repeat(outcomes.weights.astype(np.intp))
     order: NDArray[np.intp] = rng.permutation(numbers)
     return order
-
-
-def measures(circuit: QuantumCircuit) -> bool:
-    """True when the circuit writes to a classical bit."""
-    return "measure" in circuit.count_ops() or any(entry.clbits for entry in circuit.data)

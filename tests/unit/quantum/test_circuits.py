@@ -158,6 +158,18 @@ def test_a_circuit_without_measurement_is_refused():
         run_circuit(QuantumCircuit(2), 10, seed=0)
 
 
+def test_a_condition_is_no_measurement():
+    circuit = QuantumCircuit(1, 1)
+    with circuit.if_test((0, 1)):
+        circuit.x(0)
+    with pytest.raises(DescriptionError, match="measures nothing"):
+        run_circuit(circuit, 10, seed=0)
+    with circuit.for_loop(range(2)):
+        circuit.h(0)
+        circuit.measure(0, 0)
+    assert sum(run_circuit(circuit, 10, seed=0).get_counts().values()) == 10
+
+
 def test_final_measurements_are_taken_away_and_no_others():
     circuit = QuantumCircuit(3, 3)
     circuit.h(0)

@@ -18,7 +18,7 @@ from qiskit.providers import JobStatus
 from qiskit.quantum_info import SparseObservable
 
 from pilot.errors import DescriptionError
-from pilot.quantum.faces import PilotEstimator, PilotSampler, mitiq_executor
+from pilot.quantum.faces import PilotBackend, PilotEstimator, PilotSampler, mitiq_executor
 
 ESTIMATOR_PUBS = estimator_pubs()
 SAMPLER_PUBS = sampler_pubs()
@@ -201,6 +201,14 @@ def test_nothing_measured_is_warned_of(bell: QuantumCircuit) -> None:
     with pytest.warns(UserWarning, match="no output classical registers"):
         job = PilotSampler(Here()).run([bell])
     assert list(job.result()[0].data) == []
+
+
+def test_bits_that_conditions_alone_read_are_0() -> None:
+    circuit = QuantumCircuit(1, 2)
+    with circuit.if_test((0, 1)):
+        circuit.x(0)
+    assert PilotSampler(Here()).run([circuit], shots=7).result()[0].data.c.get_counts() == {"00": 7}
+    assert PilotBackend(Here()).run(circuit, shots=7).result().success
 
 
 def test_imaginary_parts_of_parameters_are_refused() -> None:
