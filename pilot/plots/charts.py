@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilot.plots.figures import COLOURS, DASHES, GREY, HATCHES, MARKERS, label, legend, style
@@ -10,6 +10,9 @@ from pilot.plots.figures import COLOURS, DASHES, GREY, HATCHES, MARKERS, label, 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
+
+#: Width of a letter above a bar: points.
+LETTER = 3.8
 
 
 def lines(
@@ -48,6 +51,17 @@ def lines(
         axes.errorbar(x, y, yerr=heights, label=label, **{**look, **options})
 
 
+def _above(axes: Axes, x: Iterable[float], tops: Iterable[float], texts: Sequence[str], share: float) -> None:
+    """Write texts above bars, each with room of this share of the width of the axes."""
+    figure = axes.get_figure()
+    assert figure is not None
+    points = 72 * figure.get_figwidth() * axes.get_position().width * share  # type: ignore[union-attr]
+    is_upright = max(map(len, texts), default=0) * LETTER > points
+    options: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "bottom", "size": 6.5}
+    for place, top, text in zip(x, tops, texts, strict=True):
+        axes.annotate(text, (place, top), (0, 1.5), rotation=90 if is_upright else 0, **options)
+
+
 def bars(
     axes: Axes,
     groups: Sequence[str],
@@ -64,7 +78,7 @@ def bars(
         groups: their names, below the axis; one that is empty has no mark there.
         values: by series (for the legend), a value for each group.
         spread: by series, the least and the greatest value for each group.
-        number: how a value is written above its bar; None: it is not.
+        number: how a value is written above its bar, upright where it is wider than that; None: it is not.
         **options: of matplotlib's `Axes.bar`.
     """
     import numpy
@@ -88,13 +102,13 @@ def bars(
                 ends = numpy.clip([tops - low, high - tops], 0, None)
                 axes.errorbar(left, heights, yerr=ends, fmt="none", ecolor="black", elinewidth=0.7)
                 tops = numpy.maximum(tops, high)
-            for x, top, height in zip(left, tops, heights, strict=True) if number is not None else ():
-                text = number.format(height)  # type: ignore[union-attr]
-                axes.annotate(text, (x, top), (0, 1.5), textcoords="offset points", ha="center", va="bottom", size=6.5)
+            if number is not None:
+                share = (width if len(values) > 1 else 1.0) / len(groups)
+                _above(axes, left, tops, [number.format(height) for height in heights], share)
         named = [place for place, group in enumerate(groups) if group]
         axes.set_xticks(named, [groups[place] for place in named])
         axes.grid(visible=False, axis="x")
-        axes.margins(y=0.12)
+        axes.margins(y=0.3 if any(text.get_rotation() for text in axes.texts) else 0.12)
 
 
 def limit(axes: Axes, value: float, text: str, *, vertical: bool = False) -> None:

@@ -213,6 +213,14 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
             draw()
 
 
+def test_numbers_wider_than_their_bars_stand_upright(tmp_path: Path) -> None:
+    _, (narrow, wide, *_) = plots.new(1, 4, width="double")
+    plots.bars(narrow, ["a", "b", "c"], {name: [0.998] * 3 for name in "xyz"})
+    plots.bars(wide, ["a"], {"x": [0.998]})
+    assert {text.get_rotation() for text in narrow.texts} == {90.0} and narrow.get_ylim()[1] > 1.29
+    assert {text.get_rotation() for text in wide.texts} == {0.0}
+
+
 def test_bars_and_scaling(tmp_path: Path) -> None:
     figure, (left, right) = plots.new(1, 2, width="double")
     plots.bars(left, ["a", "b"], {"x": [1, 2], "y": [3, 4]}, spread={"y": ([2, 4], [5, 4])})
