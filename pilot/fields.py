@@ -173,12 +173,15 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if checked is not value:
             msgspec.structs.force_setattr(self, name, checked)
         if name not in self._pickled and type(checked) is not float:
-            self._check_travels(name, checked)
+            self._check_travels(name, checked, kind)
 
-    def _check_travels(self, field: str, value: Any) -> None:
+    def _check_travels(self, field: str, value: Any, kind: Any) -> None:
         try:
             _encode(value)
         except (UnicodeEncodeError, OverflowError) as error:
+            if type(value) is int:
+                limit = "at most 2**64 - 1" if value > 0 else "at least -2**63"
+                raise self.wrong(field, f"{_expected(kind) or 'a whole number'}, {limit}") from error
             raise self.wrong(field, "Unicode text, and whole numbers of 64 bits") from error
         except TypeError as error:
             raise self.wrong(field, "numbers, texts, lists and mappings") from error

@@ -64,7 +64,7 @@ class Estimating:
         put(partial(self._begin, asked))
         for part in parts:
             part.estimate = gate
-            part.add_done_callback(lambda done: put(partial(self._ended, asked, done.id)))  # type: ignore[attr-defined]
+            part.add_done_callback(lambda done: put(partial(self._ended, done.id)))  # type: ignore[attr-defined]
 
     def _begin(self, asked: Asked) -> None:
         if not asked.parts:
@@ -177,10 +177,11 @@ class Estimating:
         task = self._submitter.submit(work, args, {}, entry_of(asked.gate).terms, asked.gate.name)
         self._by_estimate[task.id] = asked
 
-    def _ended(self, asked: Asked, part: int) -> None:
+    def _ended(self, part: int) -> None:
         """A part is over, with or without a result."""
-        asked.parts.pop(part, None)
-        self._by_part.pop(part, None)
+        if (asked := self._by_part.pop(part, None)) is None:
+            return
+        asked.parts.pop(part)
         if asked.parts:
             return
         if (alike := self._alike.get(asked.key)) is not None:

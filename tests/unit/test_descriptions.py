@@ -53,6 +53,7 @@ WRONG: dict[str, tuple[type[Description], dict[str, Any], str, str]] = {
     "GPUs not a number": (TASK, {"num_gpus": float("nan")}, "num_gpus", "at least 0"),
     "negative retries": (TASK, {"retries": -1}, "retries", "at least 0"),
     "retries are a fraction": (TASK, {"retries": 1.5}, "retries", "whole number"),
+    "priority of more than 64 bits": (TASK, {"priority": -(2**70)}, "priority", "a whole number, at least -2**63"),
     "priority as text": (TASK, {"priority": "high"}, "priority", "a whole number"),
     "timeout 0": (TASK, {"timeout": 0}, "timeout", "above 0"),
     "timeout not a number": (TASK, {"timeout": float("nan")}, "timeout", "above 0"),
