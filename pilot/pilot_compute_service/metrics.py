@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Condition
 from typing import Any
 
+from pilot.errors import text_of
 from pilot.interfaces import SessionEvent, TaskEnded
 from pilot.manager.handles import Task
 from pilot.manager.manager import PilotManager
@@ -48,7 +49,8 @@ class MetricsFile:
         #: Ids of the tasks that have a row.
         self._written: set[int] = set()
         self._more = Condition()
-        self._file = path.open("w", newline="")
+        # whatever the locale is, and whatever an error says: a row that cannot be written would be waited for
+        self._file = path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
         self._rows = csv.DictWriter(self._file, COLUMNS, restval="")
         self._rows.writeheader()
         self._file.flush()
@@ -94,7 +96,7 @@ class MetricsFile:
             }
         if event.state is TaskState.FAILED and (task := self._manager.tasks.get(event.task)) is not None:
             error = task.exception()
-            row["error_msg"] = f"{type(error).__name__}: {error}"
+            row["error_msg"] = f"{type(error).__name__}: {'' if error is None else text_of(error)}"
         return row
 
 

@@ -86,7 +86,12 @@ def new(
 
     Returns:
         The figure, and the axes: one, or an array as `Figure.subplots` gives it.
+
+    Raises:
+        DescriptionError: there is no such width.
     """
+    if width not in WIDTHS:
+        raise invalid("width", width, " or ".join(map(repr, WIDTHS)))
     with style():
         from matplotlib.figure import Figure
 
@@ -154,13 +159,13 @@ def save(figure: Figure, folder: str | os.PathLike[str], name: str) -> list[Path
     return paths
 
 
-def save_as(figure: Figure, path: Path) -> None:
+def save_as(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure as one file of the kind that its ending says: pdf, png (300 dpi) or svg.
 
     Raises:
         OSError: it cannot be written.
     """
-    dated = {".pdf": "CreationDate", ".svg": "Date"}.get(path.suffix.lower())
+    dated = {".pdf": "CreationDate", ".svg": "Date"}.get(Path(path).suffix.lower())
     with style():
         figure.savefig(
             path, bbox_inches="tight", pad_inches=0.03, dpi=DOTS_PER_INCH, metadata={dated: None} if dated else None

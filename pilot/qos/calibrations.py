@@ -48,7 +48,7 @@ def read_calibrations(path: str | os.PathLike[str], name: str) -> list[QPUInfo]:
                 )
             for number, row in enumerate(rows, 2):
                 _take(days.setdefault((row["day"], row["last_update"]), {}), row, f"{path}, line {number}")
-    except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error) as error:
         raise DescriptionError(f"{path} cannot be read: {file_error(error)}", given=path) from error
     times = {key: _time(key[1], path) for key in days}
     return [_info(name, days[key], times[key]) for key in sorted(days, key=lambda key: (key[0], times[key]))]

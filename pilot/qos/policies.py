@@ -68,7 +68,8 @@ class DualPrices(QPUPolicy):
         for at in range(len(queue)):
             if table.place[at] < 0:
                 self._count(table, at, now)
-        if now - self._solved >= min(SOLVE_SECONDS, max(1.0, 0.2 * (now - (self._began or now)))):
+        began = now if self._began is None else self._began  # a virtual clock begins at 0
+        if now - self._solved >= min(SOLVE_SECONDS, max(1.0, 0.2 * (now - began))):
             self._solved = now
             self._worth = self._solve(now)
         return super().assign(queue, table, now)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from qiskit.circuit import CircuitInstruction
     from qiskit.transpiler import PassManager
 
+#: Compilers of parts that are kept: each has a target of its own.
+MOST_KEPT = 100
+
 
 def restricted(target: Target, qubits: Sequence[int]) -> Target:
     """A target of these qubits alone; its qubit i is ``qubits[i]``."""
@@ -94,6 +97,8 @@ class Regions:
         for seed in range(SEED, SEED + tries):
             key = (qubits, level, seed)
             if key not in self._managers:
+                if len(self._managers) >= MOST_KEPT:
+                    self._managers.clear()
                 part = restricted(self._target, qubits)
                 self._managers[key] = generate_preset_pass_manager(
                     optimization_level=level,

@@ -89,9 +89,9 @@ class QOS:
         fields = {"qpu": ANY_QPU, "min_fidelity": 0.0, **wanted}
         with self._lock:  # what happens to it is noted after it is known
             job = next(self._ids)
-            self._qernels[job] = Qernel.of(job, circuit, shots, fields, tuple(parents))
+            qernel = Qernel.of(job, circuit, shots, fields, tuple(parents))
             task = self._manager.submit_task(TaskDescription(circuit=circuit, shots=shots, **fields))
-            self._tasks[job] = task
+            self._qernels[job], self._tasks[job] = qernel, task
             self._progress[job] = Progress([(Stage.SUBMITTED, time.time())])
             for one in (task, *task.parts, *filter(None, (part.estimate for part in (task, *task.parts)))):
                 self._jobs[one.id] = job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def _checked(qpu: QPU, given: Any, circuit: QuantumCircuit, shots: int | None) -
         outcomes = Outcomes.from_counts(circuit, counts, shots)
     if (wrong := _fault(outcomes, circuit, shots)) is not None:
         raise QPUError(f"{qpu.name}, circuit {circuit.name!r}: {wrong}", qpu=qpu.name)
-    return outcomes
+    return outcomes if outcomes.shots == shots else replace(outcomes, shots=shots)
 
 
 def _fault(given: Outcomes, circuit: QuantumCircuit, shots: int | None) -> str | None:

@@ -233,8 +233,6 @@ def tries_for(circuit: QuantumCircuit) -> int:
 
 def structure(circuit: QuantumCircuit) -> bytes:
     """What two circuits share that compile to the same one: all but name and metadata."""
-    name, metadata, circuit.name, circuit.metadata = circuit.name, circuit.metadata, "", {}
-    try:
-        return hashlib.blake2b(pack(circuit), digest_size=16).digest()
-    finally:
-        circuit.name, circuit.metadata = name, metadata
+    bare = circuit.copy()  # not the user's own: another thread may look at it now
+    bare.name, bare.metadata = "", {}
+    return hashlib.blake2b(pack(bare), digest_size=16).digest()

@@ -72,13 +72,12 @@ class Expectation:
     extrapolation: NDArray[np.str_] | None = None
 
     def _repr_html_(self) -> str:
+        head = ("set", "observable") if self.values.ndim > 1 else ("observable",)
         rows = [
-            (number, f"{value:.6g}", f"{error:.2g}")
-            for number, (value, error) in enumerate(
-                zip(self.values.tolist(), self.standard_errors.tolist(), strict=True)
-            )
+            (*place, f"{value:.6g}", f"{error:.2g}")
+            for (place, value), error in zip(np.ndenumerate(self.values), self.standard_errors.flat, strict=True)
         ]
-        return html.table(("observable", "value", "standard error"), rows)
+        return html.table((*head, "value", "standard error"), rows)
 
     def plot(
         self,

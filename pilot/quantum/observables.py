@@ -71,7 +71,7 @@ def hamiltonian(text: str | Mapping[str, float], num_qubits: int) -> SparsePauli
         members = text.strip()
         try:
             pairs = json.loads(members if members.startswith("{") else f"{{{members}}}", object_pairs_hook=list)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise DescriptionError(
                 f"hamiltonian: {_short(text)} is not a list of JSON members ({error}); "
                 'write for example "Z0": 0.39, "Z0 Z1": -0.01',
@@ -159,12 +159,17 @@ def _numbered(name: str, num_qubits: int) -> str:
 def _coefficient(name: str, value: Any) -> float:
     if isinstance(value, complex | np.complexfloating) and value.imag == 0:
         value = value.real
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+    try:
+        found = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    except OverflowError:  # a whole number beyond those of floating point
+        found = math.inf
+    if not math.isfinite(found):
         raise DescriptionError(
-            f"observables: the coefficient {value!r} of {_short(name)} is not valid; expected a real, finite number",
+            f"observables: the coefficient {_short(value)} of {_short(name)} is not valid; expected a real, finite "
+            "number",
             field="observables",
         )
-    return float(value)
+    return found
 
 
 def _sum(terms: list[tuple[str, float]], num_qubits: int) -> SparsePauliOp:

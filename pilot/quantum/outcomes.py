@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from qiskit.circuit import Operation
 
 
+_HEXADECIMAL = re.compile("0x[0-9a-fA-F]+")
 #: Registers whose names begin so hold bits that a program uses for itself: no bit string of all registers shows them.
 LOCAL_REGISTER = "_local"
 
@@ -105,8 +107,8 @@ class Outcomes:
         registers = registers_of(circuit)
         by_register = [place for register in registers for place in register.places]
         for row, text in zip(bits, map(str, counts), strict=True):
-            if text.startswith("0x"):
-                octets = int(text, 16).to_bytes(-(-len(row) // 8), "little")
+            if _HEXADECIMAL.fullmatch(text) and not (number := int(text, 16)) >> len(row):
+                octets = number.to_bytes(-(-len(row) // 8), "little")
                 row[:] = np.unpackbits(np.frombuffer(octets, np.uint8), count=len(row), bitorder="little")
                 continue
             digits = text.replace(" ", "")[::-1]

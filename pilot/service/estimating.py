@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from fastapi.concurrency import run_in_threadpool
@@ -16,6 +19,7 @@ from pilot.service.problems import Problem
 from pilot.service.programs import Refusal, estimate
 
 if TYPE_CHECKING:
+    from pilot.manager.handles import Task
     from pilot.manager.manager import PilotManager
 
 #: Seconds that an estimate may take.
@@ -28,6 +32,9 @@ class Estimates:
     def __init__(self, manager: PilotManager, per_minute: int) -> None:
         self._manager = manager
         self._rate = Rate(per_minute)
+        self._lock = threading.Lock()
+        #: Tasks that are to be forgotten, and were not over when they were given up.
+        self._left: list[Task] = []
 
     async def ask(self, user: User, body: EstimateBody) -> list[dict[str, Any]]:
         """What is expected on each QPU; see `programs.estimate`.
@@ -52,12 +59,29 @@ class Estimates:
 
     def _run(self, body: EstimateBody, infos: list[Any]) -> Refusal | list[dict[str, Any]]:
         args = (body.program, body.format or "", infos, body.shots, body.optimization_level)
+        wanted = TaskDescription(function=estimate, args=args, timeout=SECONDS, name="estimate", priority=1)
         try:
-            task = self._manager.submit_task(
-                TaskDescription(function=estimate, args=args, timeout=SECONDS, name="estimate", priority=1)
-            )
+            task = self._manager.submit_task(wanted)
+        except PilotError as error:
+            raise _failed(error) from error
+        try:
             found: Refusal | list[dict[str, Any]] = task.result(2 * SECONDS)
-            self._manager.forget([task])
-        except (PilotError, TimeoutError) as error:
-            raise Problem(503, f"the estimate failed: {error_of(error)['message']}") from error
+        except (PilotError, TimeoutError, CancelledError) as error:
+            raise _failed(error) from error
+        finally:
+            task.cancel()
+            self._forget(task)
         return found
+
+    def _forget(self, task: Task) -> None:
+        """Have the manager forget a task, also one that failed; one that is not over yet with a later one."""
+        with self._lock:
+            left = [*self._left, task]
+            over = [one for one in left if one.done()]
+            self._left = [one for one in left if one not in over]
+        with contextlib.suppress(PilotError):  # it was closed
+            self._manager.forget(over)
+
+
+def _failed(error: BaseException) -> Problem:
+    return Problem(503, f"the estimate failed: {error_of(error)['message']}")

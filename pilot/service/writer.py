@@ -49,7 +49,8 @@ class Writer:
         self._thread.start()
 
     def put(self, job: Job, argument: Any) -> Future[Any]:
-        """Ask for a write; the future is done when it is on disk. Does not block.
+        """Ask for a write; the future is done when it is on disk. Does not block. What is cancelled before the
+        transaction begins is not written.
 
         Args:
             job: called with the connection and the arguments of all calls of the transaction for this job.
@@ -74,13 +75,14 @@ class Writer:
 
     def _run(self) -> None:
         while True:
-            calls = [self._calls.get()]
+            calls: list[_Call | None] = [self._calls.get()]
             while len(calls) < MOST and not self._calls.empty():
                 calls.append(self._calls.get())
-            wanted = [call for call in calls if call is not None]
+            # from here on a future cannot be cancelled: to answer one that was would end this thread
+            wanted = [call for call in calls if call is not None and call.future.set_running_or_notify_cancel()]
             if wanted:
                 self._write(wanted)
-            if len(wanted) < len(calls):
+            if None in calls:
                 return
 
     def _write(self, calls: list[_Call]) -> None:

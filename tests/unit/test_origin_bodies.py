@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import re
+import time
 import zlib
 from typing import Any
 
@@ -253,11 +254,20 @@ def test_its_numbers_stand_for_the_qubits_that_are_given() -> None:
     "given",
     [
         *("", "{}", "Z0", '"Z0"', '"Z0": "a"', '"Z0": true', '"Z0": NaN', '"Z0": 1e999', '"A0": 1', '"0Z": 1'),
+        f'"Z0": 1{"0" * 400}',
         *('"Z": 1', '"Z0Z1": 1', '"Z0 Z0": 1', '"Z0": 1, "Z0": 2', 5, ["Z0"], "[" * 50_000),
     ],
 )
 def test_wrong_hamiltonians_are_refused(given: Any) -> None:
     assert code_of(terms_of, given) == ErrorCode.TASK_CONFIGURATION
+
+
+def test_a_hamiltonian_with_as_many_terms_as_a_body_has_room_for_is_refused_at_once() -> None:
+    """The event loop reads it: with a time in proportion to the square of the terms this took two minutes."""
+    terms = ",".join(f'"Z{number}": 1' for number in range(100_000))
+    begun = time.process_time()
+    assert code_of(terms_of, terms) == ErrorCode.TASK_CONFIGURATION
+    assert time.process_time() - begun < 10
 
 
 def test_a_term_acts_on_qubits_of_the_program() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import getpass
 import logging
 import pickle
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pilot import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, PilotError, SessionError
+from pilot.interfaces import TaskEnded
 from pilot.pilot_compute_service import (
     ExecutionEngine,
     PilotAPIException,
@@ -20,6 +23,8 @@ from pilot.pilot_compute_service import (
     PilotFuture,
 )
 from pilot.pilot_compute_service.descriptions import pilot_description, task_resources
+from pilot.pilot_compute_service.metrics import MetricsFile
+from pilot.states import TaskState
 
 RAY = ExecutionEngine.RAY
 
@@ -252,3 +257,24 @@ def test_a_future_asks_its_task() -> None:
 def test_all_errors_of_the_api_are_caught_by_its_exception() -> None:
     assert issubclass(DescriptionError, PilotAPIException)
     assert issubclass(PilotError, PilotAPIException)
+
+
+class _Wordless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("it has no text")
+
+
+def test_every_failed_task_has_its_row_whatever_its_error_says(tmp_path: Path) -> None:
+    errors: dict[int, Exception] = {1: ValueError("café \udc80"), 2: _Wordless(), 3: ValueError("plain")}
+    tasks = {number: SimpleNamespace(exception=lambda error=error: error) for number, error in errors.items()}
+    observers: list[Any] = []
+    manager: Any = SimpleNamespace(tasks=tasks, subscribe=lambda observer, kinds: observers.append(observer))
+    file = MetricsFile(manager, {}, tmp_path / "metrics.csv")
+    observers[0](
+        [TaskEnded(5.0, number, f"task-{number}", TaskState.FAILED, None, None, 1.0, None, None, 0) for number in tasks]
+    )
+    file.close()
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text("utf-8").splitlines()))
+    assert [row["task_id"] for row in rows] == ["task-1", "task-2", "task-3"]
+    assert rows[0]["error_msg"] == "ValueError: café \\udc80"
+    assert rows[1]["error_msg"].startswith("_Wordless: <its text cannot be made")

@@ -231,3 +231,13 @@ def test_bars_and_scaling(tmp_path: Path) -> None:
     assert list(ideal.get_ydata()) == [1, 2, 4]
     assert right.get_ylabel() == "speed-up over 1 node"
     assert plots.save(figure, tmp_path, "both")
+
+
+def test_a_width_that_there_is_not_is_refused() -> None:
+    with pytest.raises(DescriptionError, match="width: 'wide' is not valid; expected 'single' or 'double'"):
+        plots.new(width="wide")
+
+
+def test_a_figure_is_saved_at_a_path_that_is_a_text(tmp_path: Path) -> None:
+    plots.save_as(plots.new()[0], f"{tmp_path}/one.svg")
+    assert (tmp_path / "one.svg").read_text().startswith("<?xml")

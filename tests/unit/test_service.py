@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -19,6 +20,8 @@ from pilot import DescriptionError, SessionError, TaskError
 from pilot.service import events, results, tables, task_routes, turns
 from pilot.service.access import User
 from pilot.service.active import ActiveTask
+from pilot.service.estimating import Estimates
+from pilot.service.models import EstimateBody
 from pilot.service.problems import Problem
 from pilot.service.sessions import Sessions
 from pilot.service.settings import Settings
@@ -415,3 +418,39 @@ def test_results_that_json_does_not_have() -> None:
     ring.append(ring)
     with pytest.raises(TaskError):
         results.encoded([ring])
+
+
+# ---- what is given up ------------------------------------------------------------------------------------------
+
+
+def test_a_write_that_nobody_waits_for_any_more_does_not_end_the_writer(store: Store) -> None:
+    """As where the server cancels a request whose write is on its way."""
+    first, second = threading.Event(), threading.Event()
+
+    def slow(connection: Any, arguments: Any) -> list[Any]:
+        first.set()
+        assert second.wait(30)
+        return arguments  # type: ignore[no-any-return]
+
+    def quick(connection: Any, arguments: Any) -> list[Any]:
+        return arguments  # type: ignore[no-any-return]
+
+    begun = store.writer.put(slow, 1)
+    assert first.wait(30)
+    assert not begun.cancel()
+    waiting = store.writer.put(quick, 2)
+    assert waiting.cancel()
+    second.set()
+    assert begun.result(30) == 1
+    assert store.writer.put(quick, 3).result(30) == 3
+
+
+def test_estimates_that_fail_are_forgotten_too() -> None:
+    forgotten: list[Any] = []
+    task: Any = Future()
+    manager: Any = SimpleNamespace(qpus={"q": None}, submit_task=lambda wanted: task, forget=forgotten.extend)
+    task.set_exception(TaskError("no"))
+    body = EstimateBody(program="x")
+    with pytest.raises(Problem, match="the estimate failed: no"):
+        asyncio.run(Estimates(manager, 5).ask(User("a"), body))
+    assert forgotten == [task]

@@ -45,7 +45,7 @@ def row(task: Task) -> dict[str, Any]:
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """The table as a file; one that is there is replaced."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, (*PILOT_QUANTUM_COLUMNS, *OUR_COLUMNS))
         writer.writeheader()
         writer.writerows(rows)

@@ -223,7 +223,7 @@ class Log:
             "wait_p95": float(p95),
             "wait_p99": float(p99),
             "fidelity_mean": float(np.nanmean(self.fidelity)) if (~np.isnan(self.fidelity)).any() else np.nan,
-            "makespan": over - begin,
+            "makespan": max(0.0, over - begin),  # where all jobs were refused, none ended
             "capacity_hours": capacity / 3600.0,
             "utilization": float(busy.sum() / capacity) if capacity > 0 else np.nan,
             "load_difference": float(busy.max() / busy.min() - 1) if len(busy) and busy.min() > 0 else np.inf,

@@ -32,7 +32,7 @@ def read(path: str | Path) -> list[Job]:
     try:
         with lzma.open(file, "rt") if file.suffix == ".xz" else file.open() as lines:
             found = list(_read(lines, str(path)))
-    except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
         raise DescriptionError(
             f"swf: {path} cannot be read: {file_error(error)}", field="swf", given=str(path)
         ) from error

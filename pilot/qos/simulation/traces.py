@@ -51,7 +51,7 @@ def read(path: str | Path) -> dict[str, QueueTrace]:
     try:
         with lzma.open(file, "rt") if file.suffix == ".xz" else file.open() as lines:
             found = _read(csv.reader(lines), str(path))
-    except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error) as error:
         raise DescriptionError(
             f"trace: {path} cannot be read: {file_error(error)}", field="trace", given=str(path)
         ) from error

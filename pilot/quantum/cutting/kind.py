@@ -60,8 +60,12 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
     settings = _settings(description)
     if description.shots == 1:
         raise description.wrong("shots", "a number of at least 2, of each subexperiment: one gives no standard error")
-    if description.tomography is not False or description.mitigation or description.parameters is not None:
-        field = next(one for one in ("tomography", "mitigation", "parameters") if getattr(description, one))
+    unwanted = {
+        "tomography": description.tomography is not False,
+        "mitigation": bool(description.mitigation),
+        "parameters": description.parameters is not None,
+    }
+    if field := next((name for name, is_given in unwanted.items() if is_given), ""):
         raise description.wrong(field, "nothing for a circuit that is cut")
     request = Request.of(description, offer)
     observables = description.observables if len(description.observables) else None

@@ -32,7 +32,8 @@ def _is_texts(value: Any) -> bool:
 
 
 def _is_numbers(value: Any) -> bool:
-    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and len(value) > 1
+    several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and len(value) > 1
+    return several and all(map(_is_positive, value))
 
 
 def _is_extrapolator(value: Any) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -39,9 +40,9 @@ class ZeroNoise:
     name = "zne"
 
     def __post_init__(self) -> None:
-        factors = tuple(self.factors)
+        factors = tuple(self.factors) if isinstance(self.factors, Iterable) else (self.factors,)
         object.__setattr__(self, "factors", factors)
-        if len(factors) < 2 or any(not factor >= 1 or not math.isfinite(factor) for factor in factors):
+        if len(factors) < 2 or not all(map(_is_factor, factors)):
             raise invalid("zne.factors", factors, "at least two numbers from 1 on")
         if len(set(factors)) < len(factors):
             raise invalid("zne.factors", factors, "different numbers")
@@ -138,6 +139,11 @@ class ZeroNoise:
         )
         found = _exponential(run, given - floor, errors, bounds)
         return found._replace(values=floor + found.values)
+
+
+def _is_factor(given: object) -> bool:
+    is_number = isinstance(given, Real) and not isinstance(given, bool)
+    return is_number and 1 <= given < math.inf  # type: ignore[operator]
 
 
 class Extrapolated(NamedTuple):

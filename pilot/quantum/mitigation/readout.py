@@ -12,7 +12,7 @@ from qiskit.circuit import ClassicalRegister
 
 from pilot.errors import DescriptionError, PluginError, invalid
 from pilot.quantum.mitigation.stage import Device, Planned, Shots, Stage, each
-from pilot.quantum.outcomes import Outcomes, QuasiOutcomes, nearest_probabilities
+from pilot.quantum.outcomes import Outcomes, QuasiOutcomes, is_whole, nearest_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,8 +101,8 @@ class Readout(Stage):
     name = "readout"
 
     def __post_init__(self) -> None:
-        if self.shots < 1:
-            raise invalid("readout.shots", self.shots, "at least 1")
+        if not is_whole(self.shots):
+            raise invalid("readout.shots", self.shots, "a whole number of at least 1")
 
     def plan(
         self, circuits: Sequence[QuantumCircuit], shots: Shots, device: Device, seed: int | None = None

@@ -13,7 +13,7 @@ from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
 from pilot.errors import DescriptionError, invalid
 from pilot.quantum.mitigation.stage import Device, Planned, Shots, Stage, each, merged
-from pilot.quantum.outcomes import draw_seeds
+from pilot.quantum.outcomes import draw_seeds, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +43,8 @@ class Twirling(Stage):
     name = "twirling"
 
     def __post_init__(self) -> None:
-        if self.num < 1:
-            raise invalid("twirling.num", self.num, "at least 1")
+        if not is_whole(self.num):
+            raise invalid("twirling.num", self.num, "a whole number of at least 1")
 
     def plan(
         self, circuits: Sequence[QuantumCircuit], shots: Shots, device: Device, seed: int | None = None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pilot.errors import brief
 from pilot.service.origin.codes import ErrorCode, OriginError
 
 #: Terms of one Hamiltonian.
@@ -29,11 +31,19 @@ def terms_of(given: object) -> list[tuple[str, float]]:
         raise _wrong(f"it has {len(members)} terms; expected 1 to {MAX_TERMS}")
     terms = []
     for term, coefficient in members:
-        if isinstance(coefficient, bool) or not isinstance(coefficient, int | float) or not math.isfinite(coefficient):
-            raise _wrong(f"the term {term!r} has the coefficient {coefficient!r}; expected a finite number")
         factors(term)
-        terms.append((term, float(coefficient)))
+        terms.append((term, _number(term, coefficient)))
     return terms
+
+
+def _number(term: str, given: object) -> float:
+    try:
+        found = math.nan if isinstance(given, bool) or not isinstance(given, int | float) else float(given)
+    except OverflowError:  # a whole number beyond those of floating point
+        found = math.inf
+    if not math.isfinite(found):
+        raise _wrong(f"the term {term!r} has the coefficient {brief(given, 80)}; expected a finite number")
+    return found
 
 
 def factors(term: str) -> list[tuple[str, int]]:
@@ -92,9 +102,9 @@ def _members(given: object) -> list[tuple[str, Any]]:
         members = json.loads(text, object_pairs_hook=list, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise _wrong(f"{given[:80]!r} is not a list of JSON members: {error}; expected '\"Z0\": 0.5,...'") from None
-    names = [str(name) for name, _ in members]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise _wrong(f"the term {twice!r} stands there twice; expected each term once")
+    counts = Counter(name for name, _ in members)  # of as many terms as a body has room for
+    if twice := next((name for name, count in counts.items() if count > 1), None):
+        raise _wrong(f"the term {twice[:80]!r} stands there twice; expected each term once")
     return list(members)
 
 

@@ -49,7 +49,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     cz: bool = False
     #: ``specified_block``: the qubits of the chip that the programs run on.
     block: tuple[int, ...] = ()
-    #: ``IsProbCount``: counts are wanted beside probabilities.
+    #: ``IsProbCount``: counts are wanted beside probabilities; replies have both in any case.
     counts: bool = False
     #: ``max_supported_qubits``: of each piece of a distributed task.
     piece_qubits: int = 2

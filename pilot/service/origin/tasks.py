@@ -32,8 +32,6 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     chip: str = ""
     #: ``Configuration`` as it was sent.
     configuration: dict[str, Any] = {}
-    #: Counts are wanted.
-    counts: bool = False
     #: Of each program, the bits that it measures into.
     bits: tuple[tuple[int, ...], ...] = ()
     #: Of each program: qubits, depth, and expected seconds.
@@ -90,7 +88,6 @@ async def new_task(
         type=int(submission.type),
         chip=submission.chip,
         configuration=dict(given),
-        counts=configuration.counts,
         bits=tuple(one.bits for one in facts),
         estimates=tuple((one.qubits, one.depth, one.seconds) for one in facts),
         ideal=facts[0].ideal,

@@ -120,7 +120,7 @@ def _rows(path: str, columns: tuple[str, str], option: str) -> list[tuple[float,
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DescriptionError(
             f"{option}: {path} cannot be read: {file_error(error)}", field=option, given=path
         ) from error

@@ -70,8 +70,13 @@ def test_files_that_are_refused(text: str, message: str, tmp_path: Path) -> None
     with pytest.raises(DescriptionError, match=message):
         read_calibrations(path, "perth")
     path = tmp_path / "broken.csv.xz"
-    path.write_bytes(b"no archive")
-    with pytest.raises(DescriptionError, match="cannot be read"):
+    for broken in (b"no archive", lzma.compress(HEADER.encode())[:-20]):  # the second one was not copied to its end
+        path.write_bytes(broken)
+        with pytest.raises(DescriptionError, match="cannot be read"):
+            read_calibrations(path, "perth")
+    path = tmp_path / "wide.csv"
+    path.write_text(f"{HEADER}{'d' * 200_000}")
+    with pytest.raises(DescriptionError, match="cannot be read: field larger"):
         read_calibrations(path, "perth")
 
 

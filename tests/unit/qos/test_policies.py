@@ -157,6 +157,18 @@ def test_dual_prices_are_what_more_time_is_worth() -> None:
     assert (least - more) * rates.sum() == pytest.approx(1e-4 * worth.sum(), rel=1e-3)
 
 
+def test_dual_prices_are_not_solved_for_again_at_each_look_of_a_clock_that_begins_at_0(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    solved = []
+    monkeypatch.setattr(policies, "prices", lambda *given: solved.append(given))
+    policy, one = policies.DualPrices(), table(np.random.default_rng(0), 1, 3)
+    queue: Any = [Task()]
+    for now in range(0, 30_000, 30):
+        policy.assign(queue, one, float(now))
+    assert len(solved) < 30_000 / policies.SOLVE_SECONDS + 20
+
+
 def test_the_prices_of_qpus_that_cannot_do_all_the_work() -> None:
     """They may be busier by steps of a tenth, as few as there must be."""
     random = np.random.default_rng(7)

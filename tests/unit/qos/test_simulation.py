@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import lzma
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -280,3 +282,18 @@ def test_a_study_of_a_trace_needs_one(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(words) == 2
     assert "trace: None is not valid: trace needs a file, give --trace FILE" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("read", [swf.read, traces.read])
+def test_an_archive_without_its_end_is_refused(read: Callable[[Path], object], tmp_path: Path) -> None:
+    path = tmp_path / "log.xz"
+    path.write_bytes(lzma.compress(b"")[:-20])
+    with pytest.raises(DescriptionError, match="cannot be read: Compressed file ended"):
+        read(path)
+
+
+def test_a_log_whose_jobs_are_all_refused_takes_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "wide.swf"
+    path.write_text("1 100 -1 50 1000 -1 -1 1000 -1 -1 1 1 1 1 1 -1 -1 -1\n")
+    summary = scenarios.simulate(scenarios.Settings(swf=str(path))).summary()
+    assert (summary["refused"], summary["makespan"]) == (1, 0.0)

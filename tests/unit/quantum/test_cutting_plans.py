@@ -12,7 +12,7 @@ from qiskit_addon_cutting.instructions import CutWire
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, QPUError
 from pilot.quantum.aer import run_circuit
-from pilot.quantum.cutting import Prediction, plan, reconstruction
+from pilot.quantum.cutting import Prediction, kind, plan, reconstruction
 from pilot.quantum.mitigation import Readout
 from pilot.quantum.outcomes import Outcomes, QuasiOutcomes
 
@@ -258,6 +258,16 @@ def test_mitigation_that_cannot_work_is_refused_before_anything_runs(mitigation)
         planned.run(pilots, shots=100, qpu="fake:manila", mitigation=mitigation)
     assert caught.value.data["field"] == "mitigation"
     assert not pilots.described
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [("parameters", np.array([0.1, 0.2])), ("parameters", []), ("tomography", []), ("mitigation", "dd")],
+)
+def test_a_task_that_is_cut_refuses_what_it_cannot_do(field, given):
+    description = TaskDescription(kind="cut", circuit=chain(4), kwargs={"max_qubits": 2}, **{field: given})
+    with pytest.raises(DescriptionError, match=f"TaskDescription.{field}: .* is not valid; expected nothing for a"):
+        kind.prepare(description, SimpleNamespace())
 
 
 @pytest.mark.parametrize("mitigation", ["readout", ["twirling", "dd"]])

@@ -9,7 +9,7 @@ from qiskit.quantum_info import PauliList, SparsePauliOp, Statevector, random_pa
 
 from pilot.errors import DescriptionError
 from pilot.quantum.aer import run_circuit
-from pilot.quantum.expectation import plan
+from pilot.quantum.expectation import Expectation, plan
 from pilot.quantum.outcomes import Outcomes, Register
 
 ORIGIN = (
@@ -209,3 +209,11 @@ def test_the_number_of_outcomes_is_checked():
 def test_no_observable_is_refused():
     with pytest.raises(DescriptionError, match="observables: none given"):
         plan(bell(), [])
+
+
+def test_notebooks_show_values_of_one_set_and_of_several():
+    def shown(values):
+        return Expectation(values=values, standard_errors=np.zeros_like(values), terms=())._repr_html_()
+
+    assert "<td>1</td><td>-0.5</td><td>0</td>" in shown(np.array([0.25, -0.5]))
+    assert "<td>1</td><td>0</td><td>0.125</td><td>0</td>" in shown(np.array([[0.25, -0.5], [0.125, 1.0]]))

@@ -538,6 +538,23 @@ def test_wrong_stages_are_refused(given, words):
         stages(given)
 
 
+@pytest.mark.parametrize(
+    ("stage", "settings", "words"),
+    [
+        (Twirling, {"num": 2.5}, r"twirling.num: 2.5 is not valid; expected a whole number"),
+        (Twirling, {"num": "3"}, r"twirling.num: '3' is not valid"),
+        (Readout, {"shots": True}, r"readout.shots: True is not valid; expected a whole number"),
+        (Readout, {"shots": None}, r"readout.shots: None is not valid"),
+        (ZeroNoise, {"factors": 3}, r"zne.factors: \(3,\) is not valid; expected at least two numbers"),
+        (ZeroNoise, {"factors": (1, "3")}, r"zne.factors: \(1, '3'\) is not valid"),
+        (ZeroNoise, {"factors": (1, float("inf"))}, r"zne.factors: \(1, inf\) is not valid"),
+    ],
+)
+def test_wrong_settings_of_stages_are_refused(stage, settings, words):
+    with pytest.raises(DescriptionError, match=words):
+        stage(**settings)
+
+
 def test_a_stage_of_ones_own_fits_in():
     class Twice(Stage):
         name = "twice"

@@ -8,6 +8,7 @@ from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, generate_
 from qiskit.circuit import Clbit
 from qiskit.circuit.classical import expr
 
+from pilot.errors import QPUError
 from pilot.interfaces import Run
 from pilot.quantum.aer import run_circuit
 from pilot.quantum.answers import run_on
@@ -115,3 +116,24 @@ def test_branches_and_a_loose_bit(qpu):
         (outcomes,) = QiskitQPU(f"qiskit:{qpu}", qpu).run(Run(circuits=[circuit], shots=100, seeds=[1]))
     assert outcomes.get_counts() == {"1 10": 100}
     assert outcomes.bits().tolist() == [[0, 1, 1]]
+
+
+def test_hexadecimal_keys_have_the_bits_of_the_circuit():
+    circuit = QuantumCircuit(QuantumRegister(10), ClassicalRegister(4, "c"), ClassicalRegister(6, "d"))
+    assert Outcomes.from_counts(circuit, {"0x3f1": 5}, 5).get_counts() == {"111111 0001": 5}
+    for key in ("0x7ff", "0xfffffff", "0xzz", "-0x1"):
+        with pytest.raises(QPUError, match=f"has 10 bits, its counts have the key '{key}'"):
+            Outcomes.from_counts(circuit, {key: 5}, 5)
+
+
+def test_outcomes_of_a_plugin_know_their_shots():
+    """Else they would be taken for exact ones, and values for free of errors."""
+
+    class Forgetful(FakeQPU):
+        def run(self, run):
+            return [
+                Outcomes.from_bits(np.eye(1, dtype=bool), np.array([7]), registers=(Register("c", (0,)),), shots=None)
+            ]
+
+    (found,) = run_on(Forgetful("fake:manila", "manila"), Run(circuits=[QuantumCircuit(1, 1)], shots=7, seeds=[1]))
+    assert found.shots == 7

@@ -285,3 +285,12 @@ def test_every_condition_asks_for_the_bits_that_it_names(made):
     made.measure([0, 1], register)
     (arrived,) = unpack(pack(made))
     assert run_circuit(arrived, 10, 1).get_counts("end") == {"11": 10}
+
+
+def test_a_circuit_keeps_its_name_while_its_structure_is_looked_at(monkeypatch):
+    """Else another thread that looks at it at the same time puts back what it found: nothing."""
+    circuit, seen = QuantumCircuit(1, name="mine", metadata={"run": 1}), []
+    monkeypatch.setattr("pilot.quantum.compilation.pack", lambda one: seen.append((circuit.name, one.name)) or b"")
+    structure(circuit)
+    assert seen == [("mine", "")]
+    assert (circuit.name, circuit.metadata) == ("mine", {"run": 1})

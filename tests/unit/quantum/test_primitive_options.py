@@ -195,6 +195,11 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (PilotEstimator, {"twirling": {"enable_measure": True}}, "resilience.measure_mitigation"),
     (PilotEstimator, {"resilience": {"pec_mitigation": True}}, "is not carried out here: noise is not learned"),
     (PilotEstimator, {"resilience": {"zne": {"amplifier": "pea"}}}, "two-qubit gates are folded"),
+    (
+        PilotEstimator,
+        {"resilience": {"zne": {"noise_factors": (1, "three")}}},
+        "expected two numbers from 1 on or more",
+    ),
     (PilotEstimator, {"dynamical_decoupling": {"sequence_type": "YY"}}, "one of XX, XpXm, XY4"),
     (PilotEstimator, {"environment": {"log_level": "DEBUG"}}, r"logging.getLogger\('pilot'\)"),
     (PilotEstimator, {"simulator": {"coupling_map": [[0, 1]]}}, "compile the circuit"),
