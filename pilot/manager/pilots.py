@@ -9,7 +9,7 @@ from typing import Any
 
 from pilot import html, registry
 from pilot.descriptions import PilotDescription
-from pilot.errors import PilotError, PilotFailed, invalid
+from pilot.errors import PilotError, PilotFailed, error_text, invalid
 from pilot.manager.clients import Clients
 from pilot.manager.keeper import Keeper
 from pilot.manager.waiting import wait_for
@@ -153,7 +153,7 @@ class Pilot:
 
         Raises:
             PilotFailed: the pilot failed.
-            PilotError: it has ended; or this process is connected to another Ray cluster.
+            PilotError: it has ended, or ends just now; or this process is connected to another Ray cluster.
             NotImplementedError: the engine has no native client.
         """
         if is_final(state := self.wait()):
@@ -163,6 +163,9 @@ class Pilot:
         except NotImplementedError as error:
             text = f"pilot {self.name}: {error}; describe it with engine='dask' or 'ray', or use the manager"
             raise NotImplementedError(text) from error
+        except OSError as error:  # it ends just now
+            text = f"the client of pilot {self.name}, which is {self._state.value}, cannot connect: {error_text(error)}"
+            raise PilotError(text) from error
 
     def __reduce__(self) -> Any:
         raise TypeError("a Pilot cannot be pickled: a task can take its name along")

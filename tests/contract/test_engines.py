@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import psutil
 import pytest
 
 from pilot import Pilot, PilotDescription, PilotManager
-from pilot.errors import SessionError
+from pilot.errors import PilotError, SessionError
 from pilot.states import PilotState
 from pilot.testing import EngineContract
 from pilot.wire.processes import marked
@@ -81,6 +82,9 @@ def test_dask_pilot_goes_on_without_its_sockets_and_after_its_shutdown(
         assert "as by client.shutdown()" in pilot.log_path.read_text()
         with pilot.get_client() as client:
             assert client.submit(pow, 2, 7).result(timeout=60) == 128
+        shutil.rmtree(next(Path(folder).glob("pilot-*")))  # as when it ends
+        with pytest.raises(PilotError, match=r"cannot connect: .* is gone, as when its pilot has ended"):
+            pilot.get_client()
 
 
 def test_dask_with_ports_uses_them_with_tls(tmp_path: Path) -> None:

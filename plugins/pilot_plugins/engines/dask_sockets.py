@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from distributed.comm.core import BaseListener, Comm, CommClosedError, Connector
+from distributed.comm.core import BaseListener, Comm, CommClosedError, Connector, FatalCommClosedError
 from distributed.comm.registry import Backend
 from distributed.comm.tcp import MAX_BUFFER_SIZE, TCP
 from tornado.ioloop import IOLoop, PeriodicCallback
@@ -73,10 +73,17 @@ class UnixConnector(Connector):
         """A connection.
 
         Raises:
-            OSError: nothing listens there.
+            OSError: nothing listens there. Dask tries again then, but when the folder is gone, as it is with its pilot.
             SessionError: others can write into its folder, or another user's process listens there.
         """
-        return _comm(connected(_path(address)), PREFIX + address, deserialize)
+        path = _path(address)
+        try:
+            one = connected(path)
+        except FileNotFoundError as error:
+            if path.parent.exists():
+                raise
+            raise FatalCommClosedError(f"{path.parent} is gone, as when its pilot has ended") from error
+        return _comm(one, PREFIX + address, deserialize)
 
 
 class UnixListener(BaseListener):
