@@ -28,7 +28,7 @@ from qiskit_aer import AerSimulator
 
 from pilot.errors import DescriptionError, QPUError
 from pilot.quantum.blocks import without_boxes
-from pilot.quantum.programs.definitions import Change, append, changed, expanded, is_library, opened
+from pilot.quantum.programs.definitions import Change, append, changed, expanded, is_approximate, is_library, opened
 from pilot.quantum.programs.gate_names import defined
 
 if TYPE_CHECKING:
@@ -238,6 +238,7 @@ def _with_matrices(circuit: QuantumCircuit, names: frozenset[str]) -> QuantumCir
             and isinstance(gate, Gate)
             and gate.num_qubits <= MAX_MATRIX_QUBITS
             and not any(isinstance(value, ParameterExpression) for value in gate.params)
+            and not is_approximate(gate)
         ):
             with contextlib.suppress(CircuitError):  # it has a definition only
                 # a copy: Aer 0.18 transposes matrices that are read-only, as those of some gates are

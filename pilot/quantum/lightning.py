@@ -15,7 +15,7 @@ from qiskit.circuit import Barrier, ControlledGate, Delay, Gate
 from qiskit.circuit.library import CUGate, IGate, UnitaryGate
 from qiskit.quantum_info import Operator
 
-from pilot.quantum.programs.definitions import opened
+from pilot.quantum.programs.definitions import is_approximate, opened
 from pilot.quantum.programs.pennylane_gates import NAMES
 
 if TYPE_CHECKING:
@@ -154,7 +154,8 @@ def _add_other(entry: CircuitInstruction, wires: list[int], steps: list[Step]) -
         steps.append(_controlled(operation, wires))
         return True
     is_gate = isinstance(operation, Gate)
-    if not is_gate or (len(wires) > _MAX_MATRIX_QUBITS and not isinstance(operation, UnitaryGate)):
+    is_wide = len(wires) > _MAX_MATRIX_QUBITS and not isinstance(operation, UnitaryGate)
+    if not is_gate or is_wide or is_approximate(operation):
         made_of = opened(operation)
         if made_of is not None:
             return _add_steps(made_of, wires, steps)

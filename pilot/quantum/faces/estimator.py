@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ from qiskit.quantum_info import SparsePauliOp
 from pilot.descriptions import TaskDescription
 from pilot.quantum.faces.jobs import PilotPrimitiveJob
 from pilot.quantum.faces.option_groups import OptionGroup
-from pilot.quantum.faces.options import ESTIMATOR, Settings, options_of, precision_of, settings_of
+from pilot.quantum.faces.options import ESTIMATOR, Settings, options_of, precision_of, settings_of, shots_of
 from pilot.quantum.faces.submission import coerced, submit_pubs, task_fields
 from pilot.quantum.outcomes import draw_seeds
 from pilot.quantum.runner import Runner
@@ -71,6 +70,7 @@ class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
         self._options = options_of(type(self).__name__, ESTIMATOR, options)
         if default_precision is None:
             default_precision = 0.0 if qpu in (None, "aer") else DEFAULT_PRECISION
+        shots_of(default_precision)
         self._default_precision = default_precision
         self._seed = seed
 
@@ -100,8 +100,7 @@ class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
         return self._default_precision if settings.precision is None else settings.precision
 
     def _settings(self) -> Settings:
-        precision = self._options.default_precision or self._default_precision
-        shots = math.ceil(1 / precision**2) if precision else None
+        shots = shots_of(self._options.default_precision or self._default_precision)
         return settings_of(self._options, self._fields.get("mitigation"), shots)
 
     def run(self, pubs: Iterable[EstimatorPubLike], *, precision: float | None = None) -> PilotPrimitiveJob:
@@ -156,7 +155,7 @@ class _Plan:
 
 
 def _plan(fields: dict[str, Any], pub: EstimatorPub, seed: int) -> _Plan:
-    shots = math.ceil(1 / pub.precision**2) if pub.precision else None
+    shots = shots_of(pub.precision)
     operators, numbers = _distinct(pub.observables.sparse_observables_array())
     indices = np.arange(pub.parameter_values.size).reshape(pub.parameter_values.shape)
     sets, observables = np.broadcast_arrays(indices, numbers)

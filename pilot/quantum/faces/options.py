@@ -15,7 +15,8 @@ from pilot.quantum.mitigation import DynamicalDecoupling, Twirling, ZeroNoise
 from pilot.quantum.mitigation.decoupling import SEQUENCES
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """A whole number from 1 on."""
     return _is_natural(value) and bool(value >= 1)
 
 
@@ -45,7 +46,7 @@ def _is_switch(value: Any) -> bool:
 
 
 def _is_count_or_auto(value: Any) -> bool:
-    return (isinstance(value, str) and value == "auto") or _is_count(value)
+    return (isinstance(value, str) and value == "auto") or is_count(value)
 
 
 def _is_sequence(value: Any) -> bool:
@@ -61,7 +62,7 @@ def _is_anything(value: Any) -> bool:
 
 
 _SWITCH = Leaf(_is_switch, "True or False")
-_COUNT = Leaf(_is_count, "an integer from 1 on")
+_COUNT = Leaf(is_count, "an integer from 1 on")
 _COUNT_OR_AUTO = Leaf(_is_count_or_auto, "an integer from 1 on, or 'auto'")
 _SEED = Leaf(_is_natural, "an integer from 0 on")
 
@@ -278,6 +279,23 @@ def _zero_noise(zne: Mapping[str, Any]) -> ZeroNoise:
         "'exponential', 'linear', ('exponential', 'linear'), or the polynomial through all points "
         f"('polynomial_degree_{len(factors) - 1}' with {len(factors)} noise factors)",
     )
+
+
+def shots_of(precision: float | None) -> int | None:
+    """The shots of each group of terms that reach a precision; None where it is 0: exact.
+
+    Raises:
+        DescriptionError: it is not a number from 2**-31 to 1e100, or 0.
+    """
+    if precision is None or (_is_real(precision) and precision == 0):
+        return None
+    if not _is_real(precision) or not 2**-31 <= precision <= 1e100:
+        raise invalid("precision", precision, "0 for exact values, or a number from 2**-31 on: 1/sqrt(shots)")
+    return math.ceil(1 / float(precision) ** 2)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float | np.number)
 
 
 def precision_of(shots: int) -> float:

@@ -13,9 +13,10 @@ from qiskit.primitives import BaseSamplerV2, BitArray, DataBin, SamplerPubLike, 
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 
 from pilot.descriptions import TaskDescription
+from pilot.errors import DescriptionError, invalid
 from pilot.quantum.faces.jobs import PilotPrimitiveJob
 from pilot.quantum.faces.option_groups import OptionGroup
-from pilot.quantum.faces.options import SAMPLER, Settings, options_of, settings_of
+from pilot.quantum.faces.options import SAMPLER, Settings, is_count, options_of, settings_of
 from pilot.quantum.faces.submission import (
     check_gives_shots,
     coerced,
@@ -28,6 +29,7 @@ from pilot.quantum.runner import Runner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from qiskit import QuantumCircuit
 
 
 class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
@@ -69,6 +71,8 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
         self._fields = task_fields(type(self).__name__, qpu, fields)
         check_gives_shots(type(self).__name__, self._fields)
         self._options = options_of(type(self).__name__, SAMPLER, options)
+        if not is_count(default_shots):
+            raise invalid(f"{type(self).__name__}.default_shots", default_shots, "a whole number of at least 1")
         self._default_shots = default_shots
         self._seed = seed
 
@@ -114,6 +118,7 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
         default = settings.shots or self._default_shots
         checked = [coerced(SamplerPub, pub, default if shots is None else shots) for pub in pubs]
         for number, pub in enumerate(checked):
+            _check_names(pub.circuit)
             if not pub.circuit.cregs:
                 warnings.warn(
                     f"The {number}-th pub's circuit has no output classical registers and so the result "
@@ -125,6 +130,24 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
         if settings.fields:
             fields = task_fields(type(self).__name__, self._qpu, {**self._given, **settings.fields})
         return submit_pubs(self._manager, partial(_plan, fields), checked, self.seed, settings.tags)
+
+
+def _check_names(circuit: QuantumCircuit) -> None:
+    """Refuse registers whose names a ``DataBin`` keeps for itself, before anything runs for them.
+
+    Raises:
+        DescriptionError: there is one.
+    """
+    for register in circuit.cregs:
+        try:
+            DataBin(**{register.name: None})
+        except (TypeError, ValueError) as error:
+            raise DescriptionError(
+                f"circuit {circuit.name!r} has a classical register of the name {register.name!r}, which is an "
+                "attribute of Qiskit's DataBin: rename the register",
+                field="pubs",
+                given=register.name,
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

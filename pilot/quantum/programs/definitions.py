@@ -76,6 +76,20 @@ def opened(operation: Operation) -> QuantumCircuit | None:
     return _synthesised(operation)
 
 
+def is_approximate(operation: Operation) -> bool:
+    """Qiskit's matrix of it is not that of the gates that it is made of.
+
+    The matrix of a ``PauliEvolutionGate`` is the exact evolution; its gates are the product formula that its
+    ``synthesis`` asks for, and what a device runs.
+    """
+    if isinstance(operation, PauliEvolutionGate):
+        return True
+    made_of = None if is_library(operation) else getattr(operation, "definition", None)
+    return made_of is not None and any(
+        is_approximate(entry.operation) for entry in made_of.data if not entry.is_standard_gate()
+    )
+
+
 def _has_free_time(operation: Operation) -> bool:
     return isinstance(operation, HamiltonianGate) and isinstance(operation.params[1], ParameterExpression)
 

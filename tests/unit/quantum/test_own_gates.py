@@ -5,8 +5,17 @@ import pytest
 from here import Here
 from qiskit import QuantumCircuit
 from qiskit.circuit import AnnotatedOperation, ControlModifier, Gate, Instruction, Parameter, PowerModifier
-from qiskit.circuit.library import CUGate, CXGate, MSGate, PauliGate, PauliProductRotationGate, RYGate, UnitaryGate
-from qiskit.quantum_info import Operator, Pauli, Statevector
+from qiskit.circuit.library import (
+    CUGate,
+    CXGate,
+    MSGate,
+    PauliEvolutionGate,
+    PauliGate,
+    PauliProductRotationGate,
+    RYGate,
+    UnitaryGate,
+)
+from qiskit.quantum_info import Operator, Pauli, SparsePauliOp, Statevector
 
 from pilot import TaskDescription
 from pilot.errors import DescriptionError
@@ -302,3 +311,27 @@ def test_what_nothing_says_the_meaning_of_is_refused_where_it_is_given(operation
 def test_a_gate_without_an_inverse_is_not_folded():
     with pytest.raises(DescriptionError, match="zne: gate 'mystery' has no inverse"):
         fold_global(placed(Gate("mystery", 2, []), 2), 3)
+
+
+@pytest.mark.parametrize("qpu", [None, "aer", "aer:statevector", "aer:matrix_product_state"])
+@pytest.mark.parametrize("form", ["itself", "within a gate", "with a free time"])
+def test_an_evolution_is_the_product_that_its_synthesis_asks_for(qpu, form):
+    time = Parameter("t") if form == "with a free time" else 0.3
+    circuit = QuantumCircuit(2)
+    circuit.append(PauliEvolutionGate(SparsePauliOp(["XX", "ZI"]), time), [0, 1])
+    if form == "within a gate":
+        whole = QuantumCircuit(2)
+        whole.append(circuit.to_gate(), [0, 1])
+        circuit = whole
+    free = {"parameters": [0.3]} if form == "with a free time" else {}
+    measured = circuit.copy()
+    measured.h([0, 1])
+    measured.measure_all()
+    both = [
+        TaskDescription(circuit=circuit, observables=["XX"], qpu=qpu, **free),
+        TaskDescription(circuit=measured, qpu=qpu, **free),
+    ]
+    value, outcomes = (task.result() for task in Here().submit_tasks(both))
+    parities = sum(weight * (-1) ** bits.count("1") for bits, weight in outcomes.get_counts().items())
+    assert value.values[0] == pytest.approx(np.sin(0.6) ** 2)  # the exact evolution has 0.169
+    assert parities == pytest.approx(np.sin(0.6) ** 2)

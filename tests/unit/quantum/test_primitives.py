@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from here import Here
 from primitive_cases import Later, ansatz, estimator_pubs, same_distribution, sampler_pubs
-from qiskit import QuantumCircuit
+from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
 from qiskit.circuit import Parameter
 from qiskit.circuit.library import RXGate
 from qiskit.primitives import StatevectorEstimator, StatevectorSampler
@@ -143,6 +143,14 @@ def test_wrong_pubs_are_refused_as_qiskit_does(bell: QuantumCircuit) -> None:
         estimator.run([(bell, "ZZ")], precision=-1)
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e-12])
+def test_a_precision_that_no_number_of_shots_gives_is_refused(bell: QuantumCircuit, wrong: float) -> None:
+    with pytest.raises(DescriptionError, match=f"^precision: {wrong} is not valid; expected 0 for exact values"):
+        PilotEstimator(Here()).run([(bell, "ZZ")], precision=wrong)
+    with pytest.raises(DescriptionError, match=r"^precision: "):
+        PilotEstimator(Here(), default_precision=wrong)
+
+
 # ---- sampler --------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +241,17 @@ def test_wrong_sampler_pubs_are_refused_as_qiskit_does(bell: QuantumCircuit) -> 
         with pytest.raises(error) as ours:
             PilotSampler(Here()).run([pub])
         assert str(ours.value) == str(qiskits.value)
+    with pytest.raises(DescriptionError, match=r"PilotSampler.default_shots: None is not valid"):
+        PilotSampler(Here(), default_shots=None)  # type: ignore[arg-type] # as a stranger may
+
+
+@pytest.mark.parametrize("name", ["shape", "size", "values"])
+def test_a_register_that_no_result_can_have_is_refused_before_it_runs(name: str) -> None:
+    here, circuit = Here(), QuantumCircuit(QuantumRegister(1, "q"), ClassicalRegister(1, name))
+    circuit.measure(0, 0)
+    with pytest.raises(DescriptionError, match=f"register of the name '{name}'.*rename the register"):
+        PilotSampler(here).run([circuit])
+    assert not here.submitted
 
 
 # ---- both -----------------------------------------------------------------------------------------------------
