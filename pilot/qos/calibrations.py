@@ -55,7 +55,10 @@ def read_calibrations(path: str | os.PathLike[str], name: str) -> list[QPUInfo]:
 
 
 def _opened(path: Path) -> AbstractContextManager[TextIO]:
-    return lzma.open(path, "rt", newline="") if path.suffix == ".xz" else path.open(newline="")
+    """Spreadsheets begin UTF-8 with a mark, which is left out."""
+    if path.suffix == ".xz":
+        return lzma.open(path, "rt", newline="", encoding="utf-8-sig")
+    return path.open(newline="", encoding="utf-8-sig")
 
 
 def _time(text: str, path: object) -> float:

@@ -84,10 +84,11 @@ def execute(
         drawn = manager.spans(tasks)
         drawn = drawn._replace(pilots=list(map(spans.warm, manager.pilots, drawn.pilots)), now=None)
     metrics.write(folder / "metrics.csv", rows)
-    written = report.write(folder, _report(app, run, outcome, rows, spans.pilots, name or _name(app)))
-    drawn_report = report.draw(app, folder, written)
-    _draw_timeline(folder, written, drawn)
-    return drawn_report
+    found = _report(app, run, outcome, rows, spans.pilots, name or _name(app))
+    _draw_timeline(
+        folder, found, drawn
+    )  # first: with a report, a run is finished, and only the other plots are redrawn
+    return report.draw(app, folder, report.write(folder, found))
 
 
 def _draw_timeline(folder: Path, written: Mapping[str, Any], drawn: plots.SessionSpans) -> None:

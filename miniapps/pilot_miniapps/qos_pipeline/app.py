@@ -124,11 +124,14 @@ class QosPipeline(MiniApp):
 
     def _figures(self, run: Run, found: Mapping[str, Completed], rows: Sequence[Mapping[str, Any]]) -> None:
         """Of the formula policy with the weight for which circuits end first and lose no more than they may."""
+        from pilot.qos.simulation.traces import read
+        from pilot_miniapps.qos_scheduler.queues import BAR_QPUS
+
         by_name = {row["policy"]: row for row in rows}
         mine = [row for row in rows if row["policy"].startswith("formula") and row["policy"].endswith("shared")]
         fitting = [row for row in mine if row["loss_percent"] <= MOST_LOSS]
         chosen = min(fitting or mine, key=lambda row: row["completion_ratio"] if fitting else row["loss_percent"])
-        judged = self.settings.trace is not None
+        judged = self.settings.trace is not None and len(read(self.settings.trace)) == BAR_QPUS
         for key, name, bar in (
             ("completion_ratio", "best-fidelity", "<= 0.45"),
             ("completion_ratio_without_bundling", chosen["policy"].removesuffix(", shared"), "<= 1"),

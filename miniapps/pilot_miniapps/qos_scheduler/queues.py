@@ -22,6 +22,8 @@ SHOTS, SETUP = 4000, 1.0
 WIDTHS = (3, 4, 5, 6, 7)
 #: QPUs without a snapshot that can be compiled for, and whose snapshot they take.
 STANDS_FOR = {"cairo": "hanoi", "nazca": "cusco"}
+#: QPUs of the trace that bars are for: with fewer, other ratios can be reached.
+BAR_QPUS = 12
 #: A floor of the fidelity, as a part of the best one.
 FLOOR = 0.9
 #: Length of the blocks that are drawn again for intervals.

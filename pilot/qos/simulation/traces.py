@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ def read(path: str | Path) -> dict[str, QueueTrace]:
     """
     file = Path(path)
     try:
-        with lzma.open(file, "rt") if file.suffix == ".xz" else file.open() as lines:
+        with _opened(file) as lines:
             found = _read(csv.reader(lines), str(path))
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error) as error:
         raise DescriptionError(
@@ -65,6 +65,13 @@ def read(path: str | Path) -> dict[str, QueueTrace]:
         )
         for name, rows in sorted(found.items())
     }
+
+
+def _opened(file: Path) -> TextIO:
+    """Spreadsheets begin UTF-8 with a mark, which is left out."""
+    if file.suffix == ".xz":
+        return lzma.open(file, "rt", encoding="utf-8-sig")
+    return file.open(encoding="utf-8-sig")
 
 
 def _read(lines: Iterable[list[str]], path: str) -> dict[str, list[tuple[float, int, bool]]]:

@@ -105,3 +105,17 @@ def test_how_good_an_order_is() -> None:
     mean, spread = interval([1.0, 2.0, 3.0])
     assert mean == 2 and spread == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-3)
     assert interval([1.0]) == (1.0, None)
+
+
+def test_calibrations_may_be_of_a_spreadsheet(tmp_path: Path) -> None:
+    file = tmp_path / "days.csv"
+    file.write_bytes(b"\xef\xbb\xbf" + (HEADER + lines("2024-01-01", "2024-01-01T00:00:00", 0.01)).encode())
+    assert [one.qubits for one in read_calibrations(file, "d")] == [2]
+
+
+def test_the_drift_study_refuses_too_few_days(tmp_path: Path) -> None:
+    file = tmp_path / "days.csv"
+    days = (f"2024-01-{day:02}" for day in range(1, 32))
+    file.write_text(HEADER + "".join(lines(day, f"{day}T00:00:00", 0.01) for day in days))
+    with pytest.raises(DescriptionError, match="has a device of 2 qubits; expected 6 or more"):
+        drift.calibrations(str(file))

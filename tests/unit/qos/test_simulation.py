@@ -133,6 +133,12 @@ def test_waits_of_jobs_that_do_not_begin_last_to_the_end(tmp_path: Path) -> None
     assert figures["makespan"] == 3 * 86_400
 
 
+def test_a_trace_may_be_of_a_spreadsheet(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_bytes(b"\xef\xbb\xbfqpu,time_utc,pending_jobs,active\r\nq,2031-01-01T00:00:00,5,1\r\n")
+    assert traces.read(file)["q"].pending.tolist() == [5]
+
+
 def test_times_of_a_trace_may_have_an_offset(tmp_path: Path) -> None:
     file = tmp_path / "trace.csv"
     file.write_text("q,2023-11-16T02:00:00+02:00,5,1\nq,2023-11-16T01:00:00,4,1\nq,2023-11-16T00:00:00-02:00,3,1\n")
