@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ def write_metrics(session: Session, path: str | os.PathLike[str]) -> Iterator[No
     UTC); ``seconds`` that it ran; ``state`` ("done", "failed" or "cancelled"); ``attempts``, the last one included.
     What does not apply is empty: a task that was cancelled in the queue has no pilot, and did not start.
 
+    No row is left out, however fast tasks end: the end of the block waits until all are written.
+
     Args:
         session: a `PilotManager`.
         path: of the CSV file; one that is there is overwritten.
@@ -41,11 +44,12 @@ def write_metrics(session: Session, path: str | os.PathLike[str]) -> Iterator[No
             write(_row(event, names) for event in events if isinstance(event, TaskEnded))
             file.flush()
 
-        subscription = session.subscribe(ended, kinds=[TaskEnded])
+        subscription = session.subscribe(ended, kinds=[TaskEnded], limit=sys.maxsize)
         try:
             yield
         finally:
             session.unsubscribe(subscription)
+            subscription.close(timeout=None)
 
 
 class _Names(dict[str | None, str]):

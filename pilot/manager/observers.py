@@ -121,12 +121,13 @@ class Subscription:
         """Tell the observer what waits now, and not after a pause for more. Does not block."""
         self._hurry.set()
 
-    def close(self) -> None:
-        """Tell the observer what waits, and nothing more. Blocks, some seconds at most; not in its thread."""
+    def close(self, timeout: float | None = CLOSE_SECONDS) -> None:
+        """Tell the observer what waits, and nothing more. Blocks so many seconds at most, None: until it has all; not
+        in its thread."""
         self._is_over = True
         self._wake.set()
         if threading.current_thread() is not self._thread:
-            self._thread.join(CLOSE_SECONDS)
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         is_over = False
