@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pilot.interfaces import SessionEvent, TaskEnded
+from pilot.manager.observers import NO_LIMIT
 from pilot.manager.session import Session
 
 #: The columns, in order.
@@ -44,7 +44,7 @@ def write_metrics(session: Session, path: str | os.PathLike[str]) -> Iterator[No
             write(_row(event, names) for event in events if isinstance(event, TaskEnded))
             file.flush()
 
-        subscription = session.subscribe(ended, kinds=[TaskEnded], limit=sys.maxsize)
+        subscription = session.subscribe(ended, kinds=[TaskEnded], limit=NO_LIMIT)
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: Events of one subscription that wait at most, and those of one batch more.
 MOST_WAITING = 100_000
+#: The same for observers that count, or write down, all that happens: an event left out would make them wrong.
+NO_LIMIT = sys.maxsize
 #: Events wait this long for others, so that the thread wakes up seldom.
 PAUSE_SECONDS = 0.05
 #: An observer gets so many events at once, and those of one batch more.
