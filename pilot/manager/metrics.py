@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pilot.interfaces import SessionEvent, TaskEnded
+from pilot.manager.observers import NO_LIMIT
 from pilot.manager.session import Session
 
 #: The columns, in order.
@@ -23,6 +24,8 @@ def write_metrics(session: Session, path: str | os.PathLike[str]) -> Iterator[No
     Columns: ``task`` (id), ``name``, ``pilot`` (name), ``worker``; ``submitted``, ``started`` and ``ended`` (ISO 8601,
     UTC); ``seconds`` that it ran; ``state`` ("done", "failed" or "cancelled"); ``attempts``, the last one included.
     What does not apply is empty: a task that was cancelled in the queue has no pilot, and did not start.
+
+    No row is left out, however fast tasks end: the end of the block waits until all are written.
 
     Args:
         session: a `PilotManager`.
@@ -41,11 +44,12 @@ def write_metrics(session: Session, path: str | os.PathLike[str]) -> Iterator[No
             write(_row(event, names) for event in events if isinstance(event, TaskEnded))
             file.flush()
 
-        subscription = session.subscribe(ended, kinds=[TaskEnded])
+        subscription = session.subscribe(ended, kinds=[TaskEnded], limit=NO_LIMIT)
         try:
             yield
         finally:
             session.unsubscribe(subscription)
+            subscription.close(timeout=None)
 
 
 class _Names(dict[str | None, str]):

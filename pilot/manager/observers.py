@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: Events of one subscription that wait at most, and those of one batch more.
 MOST_WAITING = 100_000
+#: The same for observers that count, or write down, all that happens: an event left out would make them wrong.
+NO_LIMIT = sys.maxsize
 #: Events wait this long for others, so that the thread wakes up seldom.
 PAUSE_SECONDS = 0.05
 #: An observer gets so many events at once, and those of one batch more.
@@ -121,12 +124,13 @@ class Subscription:
         """Tell the observer what waits now, and not after a pause for more. Does not block."""
         self._hurry.set()
 
-    def close(self) -> None:
-        """Tell the observer what waits, and nothing more. Blocks, some seconds at most; not in its thread."""
+    def close(self, timeout: float | None = CLOSE_SECONDS) -> None:
+        """Tell the observer what waits, and nothing more. Blocks so many seconds at most, None: until it has all; not
+        in its thread."""
         self._is_over = True
         self._wake.set()
         if threading.current_thread() is not self._thread:
-            self._thread.join(CLOSE_SECONDS)
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         is_over = False

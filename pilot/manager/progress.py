@@ -8,6 +8,7 @@ from collections import Counter
 
 from pilot.interfaces import SessionEvent, TaskChanged, TaskEnded, TaskSubmitted
 from pilot.manager.displays import PilotRow, Snapshot, display
+from pilot.manager.observers import NO_LIMIT
 from pilot.manager.pilots import Pilot
 from pilot.manager.session import Session
 from pilot.states import PilotState, TaskState
@@ -31,7 +32,7 @@ class Progress:
         #: Pilot id → tasks that ended there. Task → pilot id, of tasks that were sent and have not ended.
         self._ended: Counter[str] = Counter()
         self._sent: dict[int, str] = {}
-        session.subscribe(self._happened, kinds=(TaskSubmitted, TaskChanged, TaskEnded))
+        session.subscribe(self._happened, kinds=(TaskSubmitted, TaskChanged, TaskEnded), limit=NO_LIMIT)
         self._thread.start()
 
     def stop(self) -> None:

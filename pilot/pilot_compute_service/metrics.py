@@ -14,6 +14,7 @@ from pilot.errors import text_of
 from pilot.interfaces import SessionEvent, TaskEnded
 from pilot.manager.handles import Task
 from pilot.manager.manager import PilotManager
+from pilot.manager.observers import NO_LIMIT
 from pilot.states import TaskState
 
 #: Pilot-Quantum's columns, in its order.
@@ -54,7 +55,7 @@ class MetricsFile:
         self._rows = csv.DictWriter(self._file, COLUMNS, restval="")
         self._rows.writeheader()
         self._file.flush()
-        self._subscription = manager.subscribe(self._write, kinds=[TaskEnded])
+        self._subscription = manager.subscribe(self._write, kinds=[TaskEnded], limit=NO_LIMIT)
 
     def wait(self, tasks: Iterable[Future[Any]]) -> None:
         """Block until those of these tasks that are over have their rows; some seconds at most."""

@@ -13,6 +13,7 @@ import msgspec
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, did_you_mean
 from pilot.interfaces import SessionEvent, TaskChanged, TaskEnded
+from pilot.manager.observers import NO_LIMIT
 from pilot.qos.qernel import NEXT, Progress, Qernel, Stage
 from pilot.resources import ANY_QPU, QPUEstimate, QPUInfo
 from pilot.states import TaskState
@@ -65,7 +66,7 @@ class QOS:
         self._progress: dict[int, Progress] = {}
         #: The job that a task runs, or estimates, by the id of the task.
         self._jobs: dict[int, int] = {}
-        manager.subscribe(self._observe, kinds=[TaskChanged, TaskEnded])
+        manager.subscribe(self._observe, kinds=[TaskChanged, TaskEnded], limit=NO_LIMIT)
 
     def run(self, circuit: QuantumCircuit, shots: int = 4000, *, parents: Sequence[int] = (), **wanted: Any) -> int:
         """Send a circuit on its way. Does not block.

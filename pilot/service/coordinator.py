@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, NoPilotError, PilotError, SessionError
 from pilot.interfaces import SessionEvent, TaskChanged, TaskEnded
+from pilot.manager.observers import NO_LIMIT
 from pilot.service import results, turns
 from pilot.service.active import ActiveTask, Listener
 from pilot.service.earlier import EarlierTasks
@@ -103,7 +104,7 @@ class Coordinator:
         self._manager.cancel([task for task in keyless if self._parser.is_own(task)])
         for id in self._store.cancel_requested():
             self._ended_early(id)
-        self._subscription = self._manager.subscribe(self._observe, kinds=[TaskChanged, TaskEnded])
+        self._subscription = self._manager.subscribe(self._observe, kinds=[TaskChanged, TaskEnded], limit=NO_LIMIT)
         self._thread.start()
 
     def wake(self) -> None:

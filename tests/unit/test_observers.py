@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from pilot.interfaces import (
     TaskSubmitted,
 )
 from pilot.manager.commits import Commits
+from pilot.manager.metrics import write_metrics
 from pilot.manager.observers import KINDS, MOST_WAITING, Observers, Subscription
 from pilot.resources import PLAIN
 from pilot.results import OK, Attempt, Outcome
@@ -223,3 +225,27 @@ def test_a_commit_that_is_open_at_the_end_fails() -> None:
     for one in (commit, late):
         with pytest.raises(SessionError, match="closed before the journal in memory could be written"):
             one.result(0)
+
+
+def test_metrics_have_a_row_for_each_task_however_many_wait_to_be_written(tmp_path: Path) -> None:
+    class Crowded:
+        """A session of which the observer learns later."""
+
+        pilots = ()
+
+        def subscribe(self, observer: Any, *, kinds: Any, limit: int = 100_000) -> Subscription:
+            self.subscription = Subscription(observer, frozenset(kinds), None, limit)
+            return self.subscription
+
+        def unsubscribe(self, subscription: Subscription) -> None:
+            pass
+
+    def ended(task: int) -> list[Any]:
+        return [TaskEnded(2.0, task, "f", TaskState.DONE, None, None, 1.0, None, None, 0)]
+
+    session: Any = Crowded()
+    with write_metrics(session, tmp_path / "metrics.csv"):
+        for task in range(3):
+            session.subscription.put(TaskEnded, 150_000, lambda task=task: ended(task))
+    rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["task", "0", "1", "2"]
