@@ -14,7 +14,7 @@ from pilot.toml_files import read_toml
 #: The environment variable that names the file with a user's prices.
 VARIABLE = "QUANTUM_PILOT_PRICES"
 
-Amount = Annotated[float, msgspec.Meta(ge=0, description="an amount of money, at least 0")]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e300, description="an amount of money, at least 0")]
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from pilot.errors import DescriptionError
@@ -187,6 +188,16 @@ def test_a_configuration_has_the_calibration_in_the_vendors_units() -> None:
     for wrong in ([], None, [1.5], [[7]], True):
         with pytest.raises(OriginError):
             chips.configurations(wrong)
+
+
+@pytest.mark.parametrize(("error", "fidelity"), [(0.03, 0.97), (None, 0.0)])
+def test_the_readout_may_have_one_error_for_both_states_or_none_that_is_known(
+    error: float | None, fidelity: float
+) -> None:
+    measure = GateFacts(name="measure", qubits=(0,), error=error)
+    info = msgspec.structs.replace(LINE, calibration=Calibration(qubits=(QubitFacts(),), gates=(measure,)))
+    found = Chips({"fake:line": info}, [], {}).information("fake:line")
+    assert found["QubitParams"][0]["ReadoutFidelity"] == pytest.approx(fidelity)
 
 
 def test_what_travels_to_the_checking_process_survives_it() -> None:

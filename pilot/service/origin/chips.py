@@ -10,7 +10,7 @@ from typing import Any
 
 from pilot import registry
 from pilot.errors import PilotError
-from pilot.resources import ANY_QPU, Calibration, GateFacts, QPUInfo
+from pilot.resources import ANY_QPU, Calibration, GateFacts, QPUInfo, QubitFacts
 from pilot.service.origin.checking import Chip
 from pilot.service.origin.codes import ErrorCode, OriginError, refused
 
@@ -138,6 +138,7 @@ def _configuration(chip: str, info: QPUInfo) -> dict[str, Any]:
     in nanoseconds. 0: not known."""
     calibration = info.calibration or Calibration()
     single = {one.qubits[0]: one for one in _typical(calibration, 1)}
+    measured = {one.qubits[0]: one.error for one in calibration.gates if one.name == "measure"}
     pairs: dict[tuple[int, ...], float] = {}
     for one in _typical(calibration, 2):
         pairs.setdefault(one.qubits, 1 - (one.error or 0.0))
@@ -155,7 +156,7 @@ def _configuration(chip: str, info: QPUInfo) -> dict[str, Any]:
                 "T1": 1e6 * (one.t1 or 0.0),
                 "T2": 1e6 * (one.t2 or 0.0),
                 "Frequency": 1e-6 * (one.frequency or 0.0),
-                "ReadoutFidelity": 1 - ((one.ones_in_0 or 0.0) + (one.zeros_in_1 or 0.0)) / 2,
+                "ReadoutFidelity": _readout(one, measured.get(number)),
                 "SingleGateFidelity": 1 - (single[number].error or 0.0) if number in single else 0.0,
             }
             for number, one in enumerate(calibration.qubits)
@@ -166,6 +167,13 @@ def _configuration(chip: str, info: QPUInfo) -> dict[str, Any]:
         ],
         "CompensateAngle": {},
     }
+
+
+def _readout(qubit: QubitFacts, error: float | None) -> float:
+    """The fidelity of its readout; ``error``: that of its measurement, where both states have the same."""
+    if qubit.ones_in_0 is not None and qubit.zeros_in_1 is not None:
+        error = (qubit.ones_in_0 + qubit.zeros_in_1) / 2
+    return 0.0 if error is None else 1 - error
 
 
 def _typical(calibration: Calibration, width: int) -> list[GateFacts]:

@@ -171,6 +171,7 @@ def test_costs(manila: QPUInfo, tmp_path: Path) -> None:
         ("currency = 3\nqpus = {}", r"Expected `str`, got `int` - at `\$.currency`"),
         ('currency = "EUR"\n[qpus.a]\nminute = 1.0', "unknown field `minute`"),
         ('currency = "EUR"\n[qpus.a]\nshot = -1.0', ">= 0.*shot"),
+        ('currency = "EUR"\n[qpus.a]\nshot = inf', "<= 1e.*300.*shot"),
         ("currency = ", "not valid TOML"),
     ],
 )

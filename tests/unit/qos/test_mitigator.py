@@ -313,6 +313,12 @@ def test_a_bit_that_is_measured_twice_is_not_corrected(manila: QPUInfo) -> None:
         Mitigator(manila, QosOptions(stages=[ReadoutCorrection(required=True)])).choose(made, 4000)
 
 
+@pytest.mark.parametrize("share", ["0.1", None, 0, 1, float("nan")])
+def test_the_share_of_the_readout_is_a_number_between_0_and_1(share: Any) -> None:
+    with pytest.raises(DescriptionError, match=r"readout\.share: .* expected a number between 0 and 1"):
+        ReadoutCorrection(share=share)
+
+
 def test_one_shot_runs_the_circuit_as_it_is(manila: QPUInfo) -> None:
     variant = Mitigator(manila).choose(circuit("ghz", 4), 1).variant
     assert names(variant) == [] and variant.shots(1).tolist() == [1]

@@ -5,12 +5,13 @@ from math import pi
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
-from qiskit.circuit.classical import expr
+from qiskit.circuit import ClassicalRegister, Parameter, QuantumRegister
+from qiskit.circuit.classical import expr, types
 from qiskit.quantum_info import Operator, Statevector
 
 from pilot.errors import DescriptionError, ProgramError
 from pilot.quantum.aer import run_circuit
+from pilot.quantum.programs.conditions import truth
 from pilot.quantum.programs.originir import dumps, loads
 
 MEASURED = "QINIT 6\nCREG 6\nH q[0]\nCNOT q[0],q[1]\nMEASURE q[0],c[0]\nMEASURE q[1],c[1]"
@@ -320,3 +321,28 @@ def test_the_names_of_other_languages_lead_to_ours(word, ours):
     with pytest.raises(ProgramError) as caught:
         loads(f"QINIT 3\n{word} q[0],q[1],q[2]")
     assert str(caught.value).endswith(f"expected {ours}")
+
+
+@pytest.mark.parametrize(
+    ("condition", "rows"),
+    [
+        (lambda c: expr.equal(expr.div(c, 2), 1), "0011"),
+        (lambda c: expr.equal(expr.sub(expr.lift(1, types.Uint(2)), c), 2), "0001"),
+        (lambda c: expr.equal(expr.add(c, 1), 0), "0001"),
+        (lambda c: expr.less(expr.mul(c, 3), 2), "1001"),
+        (lambda c: expr.less(expr.cast(expr.div(expr.cast(c, types.Float()), 2.0), types.Uint(2)), 1), "1100"),
+    ],
+)
+def test_numbers_that_are_calculated_are_those_of_qiskit(condition, rows):
+    """They have so many bits, and division gives whole ones."""
+    register = ClassicalRegister(2, "c")
+    made = QuantumCircuit(QuantumRegister(2, "q"), register)
+    made.measure([0, 1], [0, 1])
+    with made.if_test(condition(register)):
+        made.x(0)
+    read = loads(dumps(made))
+    (found,) = (entry.operation.condition for entry in read.data if entry.name == "if_else")
+    assert (
+        "".join("01"[truth(found, dict(zip(read.clbits, (row & 1, row >> 1), strict=True)))] for row in range(4))
+        == rows
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from pilot.errors import invalid
@@ -30,7 +31,7 @@ class ReadoutCorrection(QosStage):
     name = "readout"
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
+        if not isinstance(self.share, Real) or not 0 < self.share < 1:
             raise invalid("readout.share", self.share, "a number between 0 and 1")
 
     def variants(self, variant: Variant, context: Context) -> Iterable[Variant]:

@@ -3,7 +3,7 @@
 Three dialects are in use: those of QPanda 2, of pyqpanda3 and of QPanda-lite. `loads` takes what any of them
 takes, and the functional notation of the cloud's documentation (``RY(q[0], 0.1)``); `dumps` writes what the
 first two read alike. Read `gates` (the matrices), `syntax` (text to statements), `building` (statements to a
-circuit), `writing`.
+circuit), `writing`, `words` (conditions).
 """
 
 from pilot.quantum.programs.originir.building import loads

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from qiskit.circuit import (
     AnnotatedOperation,
-    ClassicalRegister,
     Clbit,
     ControlFlowOp,
     ControlledGate,
@@ -23,19 +22,16 @@ from qiskit.circuit import (
     ParameterExpression,
     QuantumCircuit,
 )
-from qiskit.circuit.classical import expr, types
+from qiskit.circuit.classical import expr
 
-from pilot.errors import DescriptionError
-from pilot.quantum.programs.conditions import SIGNS
 from pilot.quantum.programs.definitions import is_library, one_qubit_angles, opened, steps_of
+from pilot.quantum.programs.originir.words import MAX_DEPTH, Words, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from qiskit.circuit import CircuitInstruction, Operation
 
-#: Gates inside gates.
-_MAX_DEPTH = 64
 #: Gates that are written out at most.
 _MAX_LINES = 2_000_000
 
@@ -94,17 +90,13 @@ def dumps(circuit: QuantumCircuit) -> str:
     return _Writer(circuit).text()
 
 
-def _refuse(what: str, why: str) -> DescriptionError:
-    return DescriptionError(f"OriginIR cannot express {what}: {why}", instruction=what)
-
-
 class _Writer:
     def __init__(self, circuit: QuantumCircuit) -> None:
         if circuit.num_parameters:
             names = ", ".join(sorted(parameter.name for parameter in circuit.parameters)[:5])
-            raise _refuse("free parameters", f"give values to {names} with `circuit.assign_parameters`")
+            raise refuse("free parameters", f"give values to {names} with `circuit.assign_parameters`")
         if not circuit.num_qubits:
-            raise _refuse("a circuit without qubits", "add one")
+            raise refuse("a circuit without qubits", "add one")
         self._circuit = circuit
         self._lines: list[str] = []
         self._indent = ""
@@ -115,13 +107,13 @@ class _Writer:
         if self._circuit.num_clbits:
             self._write(f"CREG {self._circuit.num_clbits}")
         for variable in self._circuit.iter_vars():
-            raise _refuse(f"the variable {variable.name!r}", "it has classical bits alone")
+            raise refuse(f"the variable {variable.name!r}", "it has classical bits alone")
         self._body(self._circuit, [f"q[{number}]" for number in range(self._circuit.num_qubits)], self._bits, 0)
         return "\n".join(self._lines) + "\n"
 
     def _write(self, line: str) -> None:
         if len(self._lines) > _MAX_LINES:
-            raise _refuse("the circuit", f"it has more than {_MAX_LINES} gates, written out")
+            raise refuse("the circuit", f"it has more than {_MAX_LINES} gates, written out")
         self._lines.append(self._indent + line)
 
     @contextmanager
@@ -153,9 +145,9 @@ class _Writer:
             case "store":
                 self._store(operation, bits)
             case "delay":
-                raise _refuse("delay", "its IDLE has no unit of time; remove the delays")
+                raise refuse("delay", "its IDLE has no unit of time; remove the delays")
             case "break_loop" | "continue_loop":
-                raise _refuse(operation.name, "it has no words for leaving a loop")
+                raise refuse(operation.name, "it has no words for leaving a loop")
             case _ if isinstance(operation, ControlFlowOp):
                 inner = {
                     inside: bits[outside]
@@ -171,8 +163,8 @@ class _Writer:
     # gates
 
     def _gate(self, operation: Operation, qubits: list[str], depth: int) -> None:
-        if depth > _MAX_DEPTH:
-            raise _refuse(operation.name, f"its definition is nested deeper than {_MAX_DEPTH}")
+        if depth > MAX_DEPTH:
+            raise refuse(operation.name, f"its definition is nested deeper than {MAX_DEPTH}")
         line = _line(operation, qubits)
         if line:
             self._write(line)
@@ -226,7 +218,7 @@ class _Writer:
         """What has no words of its own, by its definition."""
         definition = opened(operation)
         if definition is None:
-            raise _refuse(repr(operation.name), "it has no such gate, and the gate has no definition")
+            raise refuse(repr(operation.name), "it has no such gate, and the gate has no definition")
         self._body(definition, qubits, dict(zip(definition.clbits, bits, strict=True)), depth + 1)
 
     # classical bits and control flow
@@ -234,11 +226,11 @@ class _Writer:
     def _store(self, operation: Any, bits: dict[Clbit, str]) -> None:
         target = operation.lvalue
         if not (isinstance(target, expr.Var) and isinstance(target.var, Clbit)):
-            raise _refuse("store", "only single classical bits can be given a value")
-        self._write(f"{bits[target.var]}={_Words(bits).visit(operation.rvalue)}")
+            raise refuse("store", "only single classical bits can be given a value")
+        self._write(f"{bits[target.var]}={Words(bits).visit(operation.rvalue)}")
 
     def _control_flow(self, operation: Any, qubits: list[str], bits: dict[Clbit, str], depth: int) -> None:
-        words = _Words(bits)
+        words = Words(bits)
         match operation.name:
             case "if_else":
                 then, otherwise = [*operation.blocks, None][:2]
@@ -254,7 +246,7 @@ class _Writer:
             case "box":
                 self._body(operation.blocks[0], qubits, _inside(operation.blocks[0], operation, bits), depth + 1)
             case _:
-                raise _refuse(operation.name, "it has no such control flow")
+                raise refuse(operation.name, "it has no such control flow")
 
     def _if(
         self,
@@ -273,7 +265,7 @@ class _Writer:
                 self._indent += "  "
                 self._body(otherwise, qubits, bits, depth + 1)
 
-    def _switch(self, operation: Any, words: _Words, qubits: list[str], bits: dict[Clbit, str], depth: int) -> None:
+    def _switch(self, operation: Any, words: Words, qubits: list[str], bits: dict[Clbit, str], depth: int) -> None:
         closers = 0
         for values, body in operation.cases_specifier():
             known = [value for value in values if isinstance(value, int | bool | expr.Value)]
@@ -345,84 +337,8 @@ def _spell(word: str, qubits: Sequence[str], angles: Sequence[float]) -> str:
 
 def _number(angle: Any, name: str) -> float:
     if isinstance(angle, ParameterExpression):
-        raise _refuse(f"free parameters of {name!r}", "give them values with `circuit.assign_parameters`")
+        raise refuse(f"free parameters of {name!r}", "give them values with `circuit.assign_parameters`")
     value = float(angle)
     if not isfinite(value):
-        raise _refuse(f"{name!r} with the angle {value}", "only finite numbers are angles")
+        raise refuse(f"{name!r} with the angle {value}", "only finite numbers are angles")
     return value
-
-
-class _Words:
-    """Qiskit's classical expressions in the language's words; a register is the sum of its bits' values."""
-
-    def __init__(self, bits: dict[Clbit, str]) -> None:
-        self._bits = bits
-
-    def condition(self, condition: Any) -> str:
-        if isinstance(condition, expr.Expr):
-            return self.visit(condition)
-        target, value = condition
-        return self.equal(target, value)
-
-    def equal(self, target: Any, value: Any) -> str:
-        """`target`, a bit, a register or an expression, has the value."""
-        number = int(value.value if isinstance(value, expr.Value) else value)
-        if isinstance(target, expr.Var) and isinstance(target.var, Clbit | ClassicalRegister):
-            target = target.var
-        if isinstance(target, Clbit):
-            return f"{self._bits[target]}=={number}"
-        if isinstance(target, ClassicalRegister):
-            rows = [f"{self._bits[bit]}=={number >> place & 1}" for place, bit in enumerate(target)]
-            return _joined(rows, "&&") if number < 2 ** len(rows) else "0"
-        return f"{self.visit(target)}=={number}"
-
-    def visit(self, node: expr.Expr) -> str:
-        match node:
-            case expr.Value():
-                return str(int(node.value)) if isinstance(node.value, bool | int) else repr(float(node.value))
-            case expr.Var():
-                return self._variable(node.var)
-            case expr.Cast():
-                inner = self.visit(node.operand)
-                return f"({inner}!=0)" if isinstance(node.type, types.Bool) else inner
-            case expr.Unary():
-                return self._unary(node)
-            case expr.Binary():
-                return self._binary(node)
-            case expr.Index(target=expr.Var(var=ClassicalRegister() as register), index=expr.Value(value=place)):
-                return self._bits[register[int(place)]]
-        raise _refuse("a condition", f"it has no words for {type(node).__name__}")
-
-    def _variable(self, variable: Any) -> str:
-        if isinstance(variable, Clbit):
-            return self._bits[variable]
-        if isinstance(variable, ClassicalRegister):
-            terms = [
-                f"{2**place}*{self._bits[bit]}" if place else self._bits[bit] for place, bit in enumerate(variable)
-            ]
-            return "(" + _joined(terms, "+") + ")"
-        raise _refuse("a condition", "it has classical bits alone, no variables")
-
-    def _unary(self, node: expr.Unary) -> str:
-        inner = self.visit(node.operand)
-        if node.op is expr.Unary.Op.LOGIC_NOT or isinstance(node.type, types.Bool):
-            return f"!({inner})"
-        if node.op is expr.Unary.Op.NEGATE:
-            return f"-({inner})"
-        return f"({2**node.type.width - 1}-{inner})"
-
-    def _binary(self, node: expr.Binary) -> str:
-        sign = SIGNS[node.op.name]
-        if isinstance(node.type, types.Bool):
-            sign = {"&": "&&", "|": "||", "^": "!="}.get(sign, sign)
-        if sign in ("&", "|", "^", "<<", ">>"):
-            raise _refuse("a condition", f"it has no words for {node.op.name} of numbers")
-        return f"({self.visit(node.left)}{sign}{self.visit(node.right)})"
-
-
-def _joined(terms: Sequence[str], sign: str) -> str:
-    """The terms with a sign between them; many in halves, since readers limit the depth."""
-    if len(terms) <= _MAX_DEPTH // 2:
-        return sign.join(terms)
-    half = len(terms) // 2
-    return f"({_joined(terms[:half], sign)}){sign}({_joined(terms[half:], sign)})"
