@@ -77,9 +77,11 @@ def test_dask_pilot_goes_on_without_its_sockets_and_after_its_shutdown(
             eventually(lambda: all(file.exists() for file in files))
             with pilot.get_client() as later:
                 assert later.submit(pow, 2, 5).result(timeout=60) == 32
+            before = pilot._client
             client.shutdown()
         assert manager.submit_task(pow, 2, 6).result(timeout=60) == 64
-        assert "as by client.shutdown()" in pilot.log_path.read_text()
+        eventually(lambda: "as by client.shutdown()" in pilot.log_path.read_text())
+        eventually(lambda: pilot._client != before, timeout=60)
         with pilot.get_client() as client:
             assert client.submit(pow, 2, 7).result(timeout=60) == 128
         shutil.rmtree(next(Path(folder).glob("pilot-*")))  # as when it ends

@@ -268,7 +268,7 @@ def test_every_failed_task_has_its_row_whatever_its_error_says(tmp_path: Path) -
     errors: dict[int, Exception] = {1: ValueError("café \udc80"), 2: _Wordless(), 3: ValueError("plain")}
     tasks = {number: SimpleNamespace(exception=lambda error=error: error) for number, error in errors.items()}
     observers: list[Any] = []
-    manager: Any = SimpleNamespace(tasks=tasks, subscribe=lambda observer, kinds: observers.append(observer))
+    manager: Any = SimpleNamespace(tasks=tasks, subscribe=lambda observer, **_: observers.append(observer))
     file = MetricsFile(manager, {}, tmp_path / "metrics.csv")
     observers[0](
         [TaskEnded(5.0, number, f"task-{number}", TaskState.FAILED, None, None, 1.0, None, None, 0) for number in tasks]
