@@ -167,11 +167,9 @@ class Batches:
         most = most_together(device, first)
         weight = 0.0
         records: list[TaskRecord] = []
-        while left := [lane for lane in lanes if lane and goes_with(first, lane.head)]:
+        while len(records) < most and (left := [lane for lane in lanes if lane and goes_with(first, lane.head)]):
             lane = min(left, key=lambda lane: (-lane.terms.priority, lane.head.id)) if records else lanes[0]
             record = lane.head
-            if len(records) >= most:
-                break
             if records and (weight + record.weight / 2 > share or record.runs_alone or records[0].runs_alone):
                 break
             weight += record.weight
