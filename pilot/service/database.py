@@ -7,7 +7,20 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, inspect, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    delete,
+    event,
+    exists,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -104,6 +117,16 @@ def count(connection: Connection, changes: Mapping[tuple[str, str], int]) -> Non
     rows = [{"user": user, "state": state, "count": by} for (user, state), by in sorted(changes.items()) if by]
     if rows:
         connection.execute(_adding(connection.dialect.name, tables.counters, "count"), rows)
+
+
+def forget_keys(connection: Connection, before: float) -> None:
+    """Remove the keys of submissions before that time, of which no task is left.
+
+    A submission's tasks have its user and its time.
+    """
+    keys, tasks = tables.keys.c, tables.tasks.c
+    is_left = exists().where(tasks.user == keys.user, tasks.submitted == keys.created)
+    connection.execute(delete(tables.keys).where(keys.created < before, ~is_left))
 
 
 @cache

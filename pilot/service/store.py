@@ -239,7 +239,7 @@ class Store:
             numbers = [row.number for row in rows]
             connection.execute(delete(tables.results).where(tables.results.c.number.in_(numbers)))
             connection.execute(delete(tables.tasks).where(_TASKS.number.in_(numbers)))
-            connection.execute(delete(tables.keys).where(tables.keys.c.created < before))
+            database.forget_keys(connection, before)
             hashes = Counter(hash for row in rows for hash in msgspec.json.decode(row.work, type=Work).programs)
             if hashes:
                 connection.execute(_UNUSE, [{"which": hash, "by": by} for hash, by in hashes.items()])

@@ -185,16 +185,18 @@ def _read(pid: int, tails: Sequence[_Tail]) -> None:
             stack.callback(os.close, ended)
             poller.register(ended, select.POLLIN)
             pause = None
-        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        while waiting and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             _take(poller, waiting, pause)
         if pause is None:
             poller.unregister(ended)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it may have closed its streams, and go on
     deadline = time.monotonic() + GRACE_SECONDS
     while waiting and (left := deadline - time.monotonic()) > 0:
         _take(poller, waiting, 1000 * left)
-    _end(pid)
-    for tail in waiting.values():
-        tail.drain()
+    if waiting:
+        _end(pid)
+        for tail in waiting.values():
+            tail.drain()
 
 
 def _take(poller: select.poll, waiting: dict[int, _Tail], pause: float | None) -> None:

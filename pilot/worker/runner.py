@@ -22,6 +22,7 @@ from pilot.worker.batch import HeldBatch
 from pilot.worker.calls import TaskCalls
 from pilot.worker.capture import Capture
 from pilot.worker.functions import Functions
+from pilot.worker.programs import run_executable
 from pilot.worker.reports import Reports
 
 #: To start a process takes longer than this.
@@ -116,8 +117,8 @@ class Runner:
         seconds = time.perf_counter() - began
         self._reports.task_ended(work.task)
         stdout, stderr = self._capture.take()
-        if seconds > PROCESS_SECONDS and task_process.may_have_left():
-            self._capture.renew()
+        if seconds > PROCESS_SECONDS and task_process.may_have_left() and function is not run_executable:
+            self._capture.renew()  # a program writes to pipes
         self._capture.restore()
         os.fchdir(self._home)
         return Outcome(work.task, status, wall, seconds, value, stdout, stderr)

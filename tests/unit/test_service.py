@@ -299,6 +299,16 @@ def test_what_is_removed_leaves_nothing(store: Store) -> None:
     assert store.find(new[0]) is not None
 
 
+def test_a_key_stays_as_long_as_a_task_of_its_submission(store: Store) -> None:
+    ids = add(store, task(), task(), key="k")
+    end(store, ids[0])
+    assert store.prune(before=1e12).result() == 1
+    assert add(store, task(), task(), key="k") == ids  # the second waits still
+    end(store, ids[1])
+    assert store.prune(before=1e12).result() == 1
+    assert add(store, task(), task(), key="k") != ids
+
+
 def test_one_write_that_fails_fails_alone(store: Store) -> None:
     def broken(connection: object, arguments: list[object]) -> list[object]:
         raise ValueError("no")
