@@ -13,11 +13,12 @@ import mmap
 import os
 import struct
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from pilot.results import Spooled
+from pilot.wire.mappings import Mappings
 
 #: Above this many bytes a value goes through a file, for pilots on other hosts: there a file may cost several round
 #: trips to a file server.
@@ -28,8 +29,11 @@ LOCAL_SPOOL_BYTES = 48 << 10
 MAPPED_BYTES = 1 << 20
 #: Bytes that are written at most to see whether there is room.
 PROBE_BYTES = 1 << 20
-#: Frames that one call writes at most (IOV_MAX of Linux is 1,024, and there are two parts of a frame).
-FRAMES_AT_ONCE = 256
+#: Buffers that one call writes at most: IOV_MAX of Linux is 1,024.
+BUFFERS_AT_ONCE = 512
+#: Bytes that one call writes, about. For more, Linux takes huge pages of memory to keep the file in; a virtual machine
+#: often has to get those from its host first, which takes ten times as long (200 MB: .47 s, .04 s in pieces).
+WRITE_BYTES = 256 << 10
 #: How the names of files end: single frames of results, and several; the same of arguments and objects.
 RESULT, RESULTS, ARGUMENT, ARGUMENTS = ".result", ".pkl", ".argument", ".arguments"
 
@@ -62,9 +66,17 @@ class Store(Protocol):
 class Spool:
     """Files for large values, in one folder; the `Store` of results."""
 
-    def __init__(self, folder: Path, limit: int = SPOOL_BYTES) -> None:
+    def __init__(self, folder: Path, limit: int = SPOOL_BYTES, mappings: Mappings | None = None) -> None:
+        """Use a folder that is there.
+
+        Args:
+            folder: where the files are.
+            limit: above so many bytes a value goes through a file.
+            mappings: keeps files mapped that were read; None: each reader maps them anew.
+        """
         self.folder = folder
         self.limit = limit
+        self._mappings = mappings
 
     # ---- writing ----------------------------------------------------------------------------------------------
 
@@ -93,8 +105,8 @@ class Spool:
         path = f"{self.folder}/{name}"
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            for at in range(0, len(parts), 2 * FRAMES_AT_ONCE):
-                _write_all(file, parts[at : at + 2 * FRAMES_AT_ONCE])
+            for views in _pieces(parts):
+                _write_all(file, views)
         except OSError:
             self.release([name])
             raise
@@ -148,6 +160,8 @@ class Spool:
         try:
             size = os.fstat(file).st_size
             if size > MAPPED_BYTES:  # a mapping keeps a file descriptor: small files would take too many
+                if self._mappings is not None:
+                    return memoryview(self._mappings.of(path, file, size))
                 return memoryview(mmap.mmap(file, size, access=mmap.ACCESS_READ))
             content: Any
             if readonly:
@@ -173,9 +187,24 @@ class Spool:
                 log.info("a file of the spool that is not needed any more stays: %s", error)
 
 
-def _write_all(file: int, parts: list[Any]) -> None:
-    """One call takes at most 2 GiB, and a disk that is nearly full takes less."""
-    views = [memoryview(part) for part in parts]
+def _pieces(parts: list[Any]) -> Iterator[list[memoryview]]:
+    """What one call is to write, in order."""
+    views: list[memoryview] = []
+    size = 0
+    for part in parts:
+        whole = memoryview(part).cast("B")
+        for at in range(0, whole.nbytes, WRITE_BYTES):
+            views.append(whole[at : at + WRITE_BYTES])
+            size += views[-1].nbytes
+            if size >= WRITE_BYTES or len(views) == BUFFERS_AT_ONCE:
+                yield views
+                views, size = [], 0
+    if views:
+        yield views
+
+
+def _write_all(file: int, views: list[memoryview]) -> None:
+    """A disk that is nearly full takes less than it is given."""
     while views:
         written = os.writev(file, views)
         while views and written >= views[0].nbytes:

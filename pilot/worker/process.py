@@ -26,6 +26,7 @@ from pilot.results import CANCELLED, TIMED_OUT, Outcome
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.connecting import MAIN, Connector
+from pilot.wire.mappings import Mappings
 from pilot.wire.spool import Spool
 from pilot.worker import device, programs, task_process
 from pilot.worker.batch import HeldBatch
@@ -96,7 +97,8 @@ class _Worker:
         #: The main thread's connection, by which its tasks ask.
         self._main = self._connect(self._spec.name + MAIN)
         self._calls = TaskCalls(spec.name, self._main, self._attend, lambda: self._give_back(self._calls))
-        spool = Spool(Path(spec.spool), spec.spool_bytes)
+        self._mappings = Mappings()
+        spool = Spool(Path(spec.spool), spec.spool_bytes, self._mappings)
         here[:] = [(self._calls, spool, self._pid)]
         self._runner = Runner(self._functions, self._calls, spool, capture, self._reports)
 
@@ -166,6 +168,7 @@ class _Worker:
             else:
                 with self._reading:
                     self._read(self._pause_ms())
+            self._mappings.drop_removed()
             if time.monotonic() - self._heard > AGENT_SILENT_SECONDS and not self._hears_now():
                 self._end(client)
             if client.is_broken() or main.is_broken():
