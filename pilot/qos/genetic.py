@@ -138,7 +138,7 @@ def search(table: QPUTable, population: int, generations: int, seed: int) -> Fro
         pop_size=population,
         sampling=np.concatenate([first, more]),
         crossover=UX(),
-        mutation=_mutation(table),
+        mutation=_mutation(table, random),
         eliminate_duplicates=False,
     )
     found = minimize(_problem(table), algorithm, ("n_gen", generations), seed=seed, verbose=False)
@@ -165,7 +165,7 @@ def _problem(table: QPUTable) -> Problem:
     return Schedules()
 
 
-def _mutation(table: QPUTable) -> Any:
+def _mutation(table: QPUTable, random: np.random.Generator) -> Any:
     """Two tasks of a schedule, on average, get another QPU that fits."""
     from pymoo.core.mutation import Mutation
 
@@ -177,7 +177,6 @@ def _mutation(table: QPUTable) -> Any:
 
     class OtherQPUs(Mutation):  # type: ignore[misc]
         def _do(self, problem: Problem, x: NDArray[np.intp], **kwargs: Any) -> NDArray[np.intp]:
-            random = kwargs.get("random_state") or np.random.default_rng(0)
             changes = random.random(x.shape) < 2.0 / x.shape[1]
             drawn = (random.random(x.shape) * counts).astype(int)
             return np.where(changes, choices[np.arange(x.shape[1]), drawn], x)

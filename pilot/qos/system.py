@@ -94,7 +94,7 @@ class QOS:
             task = self._manager.submit_task(TaskDescription(circuit=circuit, shots=shots, **fields))
             self._qernels[job], self._tasks[job] = qernel, task
             self._progress[job] = Progress([(Stage.SUBMITTED, time.time())])
-            for one in (task, *task.parts, *filter(None, (part.estimate for part in (task, *task.parts)))):
+            for one in _tasks_of(task):
                 self._jobs[one.id] = job
             for parent in parents:
                 self._progress[parent].children.append(job)
@@ -166,6 +166,20 @@ class QOS:
         """
         return tuple(self._progress[self._check(job)].children)
 
+    def forget(self, job: int) -> None:
+        """Remove a job that is over, with its result, here and in the manager. Its number is not valid any more.
+
+        Raises:
+            DescriptionError: there is no such job, it is not over, or a task that is not over needs its result.
+        """
+        task = self._tasks[self._check(job)]
+        self._manager.forget([task])
+        with self._lock:
+            for one in _tasks_of(task):
+                self._jobs.pop(one.id, None)
+            for kept in (self._tasks, self._qernels, self._progress):
+                kept.pop(job, None)
+
     def _check(self, job: int) -> int:
         if job not in self._tasks:
             raise DescriptionError(
@@ -190,3 +204,9 @@ class QOS:
             stage = None  # a part: the whole ends later
         if stage is not None and stage in NEXT[progress.stage]:
             progress.advance(stage, event.time)
+
+
+def _tasks_of(task: Task[Any]) -> list[Task[Any]]:
+    """A job's task, its parts, and those that estimate them."""
+    own = [task, *task.parts]
+    return own + [one.estimate for one in own if one.estimate is not None]

@@ -40,4 +40,11 @@ def result_of(answer: Any) -> Any:
         return [result_of(one) for one in answer]
     if answer["kind"] == "value":
         return answer["value"]
+    for field in {"values", "standard_errors"} & answer.keys():
+        answer = {**answer, field: _numbers(answer[field])}
     return msgspec.convert(answer, CircuitResult)
+
+
+def _numbers(value: Any) -> Any:
+    """JSON has no infinite numbers and no NaN: the service writes them as texts."""
+    return [_numbers(one) for one in value] if isinstance(value, list) else float(value)

@@ -50,7 +50,7 @@ def _plain(result: Any) -> Any:
             "settings": dict(zip(result.settings, map(_by_bits, result.frequencies.tolist()), strict=True)),
         }
     if hasattr(result, "standard_errors"):
-        values, errors = result.values.tolist(), result.standard_errors.tolist()
+        values, errors = _checked(result.values), _checked(result.standard_errors)
         return {"kind": "expectation", "values": values, "standard_errors": errors}
     return {"kind": "value", "value": _checked(result)}
 
@@ -66,7 +66,7 @@ def _is_of_circuit(result: Any) -> bool:
 
 
 def _checked(value: Any) -> Any:
-    """What a registered function returned. JSON has no infinite numbers."""
+    """A value for JSON, which has no infinite numbers and no NaN: they become "inf", "-inf" and "nan"."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if hasattr(value, "tolist"):

@@ -60,6 +60,9 @@ def test_the_five_calls(qos: QOS) -> None:
     with pytest.raises(QPUError, match="the best offer is 0"):
         qos.results(hopeless)
     assert qos.status(hopeless).stage is Stage.FAILED
+    qos.forget(hopeless)
+    with pytest.raises(DescriptionError, match="job: 3 is not valid"):
+        qos.status(hopeless)
     assert qos.backends() == QPUS
     assert qos.backend_props("fake:belem").qubits == 5
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -13,6 +15,7 @@ from qiskit.circuit import Parameter
 from pilot import DescriptionError, PilotError, SessionError
 from pilot.service.client import ServiceClient
 from pilot.service.remote_results import result_of
+from pilot.service.results import encoded
 
 URL, TOKEN = "http://service.example", "pilot_0_x"
 
@@ -108,3 +111,11 @@ def test_fields_of_the_service_stand_beside_a_circuit() -> None:
 def test_counts_are_whole_numbers() -> None:
     found = result_of({"kind": "counts", "shots": 3, "counts": {"0": 1, "1": 2}})
     assert [type(count) for count in found.get_counts().values()] == [int, int]
+
+
+def test_values_that_json_does_not_have_arrive() -> None:
+    estimate = SimpleNamespace(values=np.array([0.5, np.nan]), standard_errors=np.array([0.0, np.inf]))
+    (answer,) = json.loads(encoded([estimate]))
+    found = result_of(answer)
+    np.testing.assert_array_equal(found.values, estimate.values)
+    np.testing.assert_array_equal(found.standard_errors, estimate.standard_errors)

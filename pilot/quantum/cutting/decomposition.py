@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: More terms than this are a mistake: `num_samples` keeps them down.
 MAX_TERMS = 1_000_000
+#: The add-on draws from NumPy's global generator, which all threads share.
+_numpy_state = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,12 +74,13 @@ def terms_of(
             f"num_samples: the {len(bases)} cuts have {number:,} terms, too many to take all; "
             "give a number to sample, such as 1000, or allow wider pieces (max_qubits)"
         )
-    state = np.random.get_state()
-    np.random.seed(seed % 2**32)
-    try:
-        weights = generate_qpd_weights(bases, math.inf if num_samples is None else num_samples)
-    finally:
-        np.random.set_state(state)
+    with _numpy_state:
+        state = np.random.get_state()
+        np.random.seed(seed % 2**32)
+        try:
+            weights = generate_qpd_weights(bases, math.inf if num_samples is None else num_samples)
+        finally:
+            np.random.set_state(state)
     terms = np.array(list(weights), dtype=np.intp).reshape(len(weights), len(bases))
     redundancy = np.array([weight for weight, _ in weights.values()])
     kappa = math.prod(float(basis.kappa) for basis in bases)
