@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pilot import DescriptionError
-from pilot_miniapps.qml.classifier import AT_ONCE, gradient, initial_weights, logits
+from pilot_miniapps.qml.classifier import gradient, initial_weights, logits
 from pilot_miniapps.qml.encoding import QUBITS, encode
 
 #: A step is repeated until so many seconds have passed, or so many steps.
@@ -114,7 +114,7 @@ def time_steps(
             return jax.block_until_ready((optax.apply_updates(weights, changes), memory, value, its))
 
         begun = time.perf_counter()
-        step(weights, memory, len(states) if way in AT_ONCE else 1)  # the others compile for one sample
+        step(weights, memory, 1 if way == "sequential" else len(states))  # which compiles nothing
         first = time.perf_counter() - begun
         seconds: list[float] = []
         cpu_seconds: list[float] = []
