@@ -364,11 +364,9 @@ class Agent:
 
 def find_end(settings: AgentSettings) -> float | None:
     """When the pilot ends (seconds since 1970): after its walltime, or with the job that it is in if that ends before;
-    None: never."""
-    if settings.walltime is None:
-        return None
-    own, end = time.time() + settings.walltime, registry.job_environment().end()
-    return own if end is None else min(own, end)
+    None: no end is known."""
+    ends = [registry.job_environment().end(), None if settings.walltime is None else time.time() + settings.walltime]
+    return min((end for end in ends if end is not None), default=None)
 
 
 def _run_node(folder: SessionFolder, settings: AgentSettings) -> int:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from pilot.descriptions import PilotDescription
 from pilot.errors import PilotError
 from pilot.interfaces import Misfit
+from pilot_plugins.launchers.slurm.answers import seconds_of
 from pilot_plugins.launchers.slurm.hosts import Host, in_one_line
 from pilot_plugins.launchers.slurm.names import associations
 
@@ -101,8 +102,8 @@ def _sizes(pilot: PilotDescription, rows: Sequence[Partition], nodes: int) -> It
     ):
         if asked > there:
             yield Misfit(field, f"{asked}{unit}", f"at most {there}{unit}")
-    longest = max(rows, key=lambda row: _seconds(row.most)).most
-    if pilot.seconds is not None and pilot.seconds > _seconds(longest):
+    longest = max(rows, key=lambda row: seconds_of(row.most)).most
+    if pilot.seconds is not None and pilot.seconds > seconds_of(longest):
         yield Misfit("walltime", str(timedelta(seconds=pilot.seconds)), f"at most {longest}")
 
 
@@ -149,12 +150,3 @@ def _mebibytes(memory: int | str | None) -> int:
 def _number(text: str) -> int:
     """``4``, or ``4+`` where nodes differ."""
     return int(text.rstrip("+") or 0)
-
-
-def _seconds(limit: str) -> float:
-    """sinfo's ``days-hours:minutes:seconds``, ``infinite`` among them."""
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
-    if match is None:
-        return float("inf")
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return float(86400 * days + 3600 * hours + 60 * minutes + seconds)
