@@ -7,7 +7,7 @@ import functools
 import logging
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from pilot.wire.spool import LOCAL_SPOOL_BYTES, SPOOL_BYTES
 from pilot.worker import gpus as gpu_variables
 
 log = logging.getLogger(__name__)
+
+#: Seconds that an engine may take to end.
+STOP_SECONDS = 20.0
 
 
 class WorkerProcesses:
@@ -111,10 +114,12 @@ class WorkerProcesses:
         self._wake()
 
     def stop(self) -> None:
-        """End the engine. Blocks."""
+        """End the engine. Blocks, for `STOP_SECONDS` at most: what hangs is killed with the agent's processes."""
         self._stopping = True
-        self._calls.submit(self._engine.stop)
-        self._calls.shutdown()
+        ended = self._calls.submit(self._engine.stop)
+        self._calls.shutdown(wait=False)
+        if wait([ended], STOP_SECONDS).not_done:
+            log.warning("the engine did not end within %.0f s", STOP_SECONDS)
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         """Call the engine in its own thread; the pilot cannot go on when it raises."""

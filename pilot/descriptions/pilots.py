@@ -110,6 +110,7 @@ class PilotDescription(Description, frozen=True, kw_only=True, metaclass=_Sited)
     #: Main memory of each node that the pilot may use: bytes, or a text such as "8 GiB". Default: all of it.
     memory: Size | None = None
     #: How long the pilot lasts: seconds, a timedelta, or a text such as "1:30:00". It is kept in seconds.
+    #: Default: as long as its job, whose end is known inside a job of Slurm's.
     walltime: Time | None = None
     #: It starts no new tasks in the last seconds of its walltime: so many. Default: a tenth of it, at most 60.
     drain: TimeOrZero | None = None
@@ -258,7 +259,7 @@ class PilotDescription(Description, frozen=True, kw_only=True, metaclass=_Sited)
 
     @property
     def seconds(self) -> float | None:
-        """The walltime in seconds; None: no end is known."""
+        """The walltime in seconds; None: that of its job."""
         return self.walltime  # type: ignore[return-value]  # seconds since it was built
 
     @property

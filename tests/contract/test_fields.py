@@ -296,9 +296,11 @@ def conda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_pilots_with_environments_of_their_own(tmp_path: Path, conda: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Agent and workers run with their Python, and find their packages. Relative paths are the manager's."""
+    """Agent and workers run with their Python, and find their packages. Relative paths are the manager's. The TMPDIR
+    that jobs inherit need not be there where they run."""
     (tmp_path / "with a blank").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     own = venv_in(tmp_path / "own", *filter(None, sys.path))
     with PilotManager(tmp_path / "session") as manager:
         manager.submit_pilot(

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,8 @@ from typing import Any
 
 import psutil
 import pytest
+from pilot_plugins.launchers import ssh_client
+from pilot_plugins.launchers.slurm import hosts as slurm_hosts
 from pilot_plugins.launchers.ssh import host as ssh_host
 from pilot_plugins.launchers.ssh.launcher import SshLauncher
 from pilot_plugins.launchers.ssh.scripts import SshId
@@ -97,6 +100,31 @@ def test_a_host_that_cannot_be_reached(host: str, said: str, make_job: Any, desc
     with pytest.raises(PilotError, match=f"ssh {host}: the host cannot be reached: .*{said}") as caught:
         SshLauncher().submit(agent_job(make_job, described(resource=f"ssh://{host}")))
     assert not isinstance(caught.value, JobRefused)
+
+
+def test_settings_of_the_users_own_logins(client: Sshd, tmp_path: Path) -> None:
+    """Such as of a login node: a terminal that continues, and a forward that a login by hand has taken already."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with (client.folder / "ssh_config").open("a") as file:
+            file.write(
+                "RequestTTY force\nRemoteCommand tmux attach || tmux\nExitOnForwardFailure yes\n"
+                f"LocalForward 127.0.0.1:{taken.getsockname()[1]} localhost:8888\n"
+            )
+        assert slurm_hosts.Host(client.host, slurm_hosts.run).call(["echo", "hello"]) == (0, "hello\n", "")
+        assert ssh_host.Host(client.host).run("echo hello") == (0, "hello\n", "")
+
+
+def test_a_long_path_of_the_temporary_folder(client: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As sites set TMPDIR for each job; the path of the connection's socket has to be short."""
+    folder = tmp_path / ("x" * 60)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    assert ssh_host.Host(client.host).run("echo hello") == (0, "hello\n", "")
+    monkeypatch.setattr(ssh_client, "_PARENT_BYTES", 0)  # nowhere
+    assert ssh_host.Host(client.host).run("echo hello") == (0, "hello\n", "")
+    assert list(folder.iterdir()) == []
 
 
 def test_no_client(monkeypatch: pytest.MonkeyPatch, make_job: Any, described: Any) -> None:

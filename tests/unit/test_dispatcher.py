@@ -1,8 +1,10 @@
 """Simulated nodes, workers and engine: which worker gets which batch, and that cores and GPUs are counted right."""
 
 import random
+import threading
 import time
 from collections import deque
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -150,10 +152,13 @@ class Inline:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
-    def submit(self, function: Any, *args: Any) -> None:
+    def submit(self, function: Any, *args: Any) -> Future[None]:
         function(*args)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
-    def shutdown(self) -> None: ...
+    def shutdown(self, *, wait: bool) -> None: ...
 
 
 @pytest.fixture
@@ -169,6 +174,16 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> Any:
     yield make
     for world in worlds:
         world.pool.stop()
+
+
+def test_an_engine_that_hangs_holds_no_agent_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_processes, "STOP_SECONDS", 0.05)
+    let_go = threading.Event()
+    monkeypatch.setattr(World, "stop", lambda self: let_go.wait(60))
+    begun = time.monotonic()
+    World(0).pool.stop()
+    assert time.monotonic() - begun < 30
+    let_go.set()
 
 
 def test_each_core_has_a_worker_and_each_gets_a_batch(make_world: Any) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from pilot_plugins.launchers.slurm import environment
 from pilot_plugins.launchers.slurm.environment import SlurmEnvironment
 
 from pilot import registry
@@ -51,22 +52,22 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, str]], 
 
 def test_a_job_of_slurm(variables: Callable[[Mapping[str, str]], None]) -> None:
     variables(STEP)
-    environment = registry.job_environment()
-    assert isinstance(environment, SlurmEnvironment)
-    assert (environment.node(), environment.end()) == ("c7", 1700000000.0)
-    assert environment.whole_allocation() == "srun://process:3:3"
-    assert given_rank(environment.rank_variables) == 5
+    here = registry.job_environment()
+    assert isinstance(here, SlurmEnvironment)
+    assert (here.node(), here.end()) == ("c7", 1700000000.0)
+    assert here.whole_allocation() == "srun://process:3:3"
+    assert given_rank(here.rank_variables) == 5
     assert given_rank(()) == 0
     kept = {"SLURM_JOB_ID", "SLURM_JOB_END_TIME", "SLURM_JOB_NUM_NODES", "SLURM_JOB_CPUS_PER_NODE", "SLURM_CONF"}
-    assert environment.clean(STEP).keys() == kept | {"SLURMD_NODENAME", "HYDRA_IFACE", "HOME"}
+    assert here.clean(STEP).keys() == kept | {"SLURMD_NODENAME", "HYDRA_IFACE", "HOME"}
 
 
 def test_no_job(variables: Callable[[Mapping[str, str]], None]) -> None:
     variables({})
-    environment = registry.job_environment()
-    assert type(environment) is JobEnvironment
-    assert (environment.end(), environment.whole_allocation(), given_rank(environment.rank_variables)) == (None,) * 3
-    assert environment.node()
+    here = registry.job_environment()
+    assert type(here) is JobEnvironment
+    assert (here.end(), here.whole_allocation(), given_rank(here.rank_variables)) == (None,) * 3
+    assert here.node()
 
 
 def test_ranks_as_a_step(variables: Callable[[Mapping[str, str]], None], tmp_path: Path) -> None:
@@ -79,20 +80,53 @@ def test_ranks_as_a_step(variables: Callable[[Mapping[str, str]], None], tmp_pat
     assert Path(more["SLURM_HOSTFILE"]).read_text() == "c1\nc1\nc2\n"
 
 
-@pytest.mark.parametrize(("left", "expected"), [(3600.0, 60.0), (20.0, 20.0), (None, 60.0)])
+@pytest.mark.parametrize(
+    ("walltime", "left", "expected"),
+    [(60.0, 3600.0, 60.0), (60.0, 20.0, 20.0), (60.0, None, 60.0), (None, 20.0, 20.0), (None, None, None)],
+)
 def test_a_pilot_ends_with_its_walltime_or_its_job(
-    variables: Callable[[Mapping[str, str]], None], left: float | None, expected: float
+    variables: Callable[[Mapping[str, str]], None], walltime: float | None, left: float | None, expected: float | None
 ) -> None:
-    """A pilot inside a job, as of local:// and srun://, has a walltime of its own."""
+    """A pilot inside a job, as of local:// and srun://, may have a walltime of its own; without one a partition's
+    default counts."""
     now = time.time()
     variables({} if left is None else {**STEP, "SLURM_JOB_END_TIME": str(int(now + left))})
     settings = AgentSettings(
         pilot="p", mark="m", engine="process", remote=False, nodes=1, cores=1, gpus=0, memory=1, environment={},
-        working_directory="/", orphan_timeout=60.0, walltime=60.0, drain=6.0, ports=None, sys_path=(),
+        working_directory="/", orphan_timeout=60.0, walltime=walltime, drain=6.0, ports=None, sys_path=(),
     )  # fmt: skip
     end = find_end(settings)
-    assert end is not None
-    assert expected - 2 <= end - now <= expected + 2
+    assert (None if end is None else end - now) == (None if expected is None else pytest.approx(expected, abs=2))
+
+
+@pytest.mark.parametrize(
+    ("squeue", "left"),
+    [
+        ("echo 1-00:02:03", 86523.0),
+        ("echo 4:59", 299.0),
+        ("echo UNLIMITED", None),
+        ("exit 1", None),
+        ("exec sleep 60", None),
+        (None, None),
+    ],
+)
+def test_the_end_of_a_job_where_no_variable_has_it(
+    variables: Callable[[Mapping[str, str]], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    squeue: str | None,
+    left: float | None,
+) -> None:
+    variables({"SLURM_JOB_ID": "17"})
+    monkeypatch.setattr(environment, "SQUEUE_SECONDS", 0.5)
+    if squeue is None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        (tmp_path / "squeue").write_text(f"#!/bin/sh\n{squeue}\n")
+        (tmp_path / "squeue").chmod(0o755)
+    end = registry.job_environment().end()
+    assert (None if end is None else end - time.time()) == (None if left is None else pytest.approx(left, abs=2))
 
 
 #: The plugin of another package: of a resource manager whose command starts the ranks one after the other.

@@ -18,7 +18,8 @@ from pilot.errors import PilotError
 
 ANSWERS = {
     "sinfo": "cpu*|4|8+|16000|1-00:00:00|a100,hbm|(null)\ncpu*|2|4|8000|1-00:00:00|plain|(null)\n"
-    "gpu|1|16|64000|infinite|h200|gpu:h200:2(S:0)\n",
+    "gpu|1|16|64000|infinite|h200|gpu:h200:2(S:0)\n"
+    "mixed|1|16|64000|infinite|mig=on|gpu:A100-SXM:2(S:0-1),gpu:1g.5gb:7(S:0,1),scratch:1T\n",
     "scontrol": "LicenseName=qpu_ibm Total=2 Used=0 Free=2 Remote=no\n",
     "sacctmgr": "m1234\nm5678\n",
     "sbatch": "Usage: sbatch ...\n  -A, --account=name\n      --nice[=value]\n",
@@ -39,7 +40,7 @@ def slurm(command: Sequence[str], input: str) -> tuple[int, str, str]:
         ({"memory": "16 GiB"}, [("memory", "16384 MiB", "at most 16000 MiB")]),
         ({"walltime": 86401}, [("walltime", "1 day, 0:00:01", "at most 1-00:00:00")]),
         ({"queue": "gpu", "walltime": 10**7}, []),
-        ({"queue": "nowhere"}, [("queue", "nowhere", "partitions: cpu, gpu")]),
+        ({"queue": "nowhere"}, [("queue", "nowhere", "partitions: cpu, gpu, mixed")]),
         ({"constraint": "a100&hbm"}, []),
         ({"queue": "gpu", "constraint": "hbm"}, [("constraint", "hbm", "features of these nodes: h200")]),
         ({"queue": "gpu", "gpus_per_node": 2}, []),
@@ -48,9 +49,14 @@ def slurm(command: Sequence[str], input: str) -> tuple[int, str, str]:
             {"queue": "gpu", "gres": "gpu:h200:3"},
             [("gres", "gpu:h200:3", "generic resources of these nodes: gpu:h200:2(S:0)")],
         ),
+        ({"queue": "gpu", "gres": "gres/gpu=2"}, []),
+        ({"queue": "mixed", "gpus_per_node": 9, "gres": "gpu:A100-SXM:2,gpu:1g.5gb:7,scratch:900G"}, []),
+        ({"queue": "mixed", "constraint": "[mig=on*1]"}, []),
         ({"project": "m5678"}, []),
         ({"project": "m0"}, [("project", "m0", "accounts that you may use: m1234, m5678")]),
         ({"licenses": "qpu_ibm:2"}, []),
+        ({"licenses": "qpu_ibm=2"}, []),
+        ({"licenses": "qpu_ibm:all"}, [("licenses", "qpu_ibm:all", "licences: qpu_ibm:2")]),
         ({"licenses": "qpu_ibm:3"}, [("licenses", "qpu_ibm:3", "licences: qpu_ibm:2")]),
         ({"scheduler_script_commands": ["#SBATCH --nice=1"]}, []),
     ],

@@ -41,9 +41,10 @@ _ADVICE = "set venv or conda_environment to one"
 #: itself. When it fails, the job is refused with what it wrote. Version 3 of Environment Modules reports errors with
 #: code 0.
 FUNCTIONS = f"""
+[ -w "${{TMPDIR:-/tmp}}" ] || unset TMPDIR # of the submitting host, and not on this one
 attempt() {{
     local file code said
-    file=$(mktemp) || exit
+    file=$(mktemp) || refuse "no temporary file can be made in ${{TMPDIR:-/tmp}} on $(uname -n)"
     "${{@:2}}" >"$file" 2>&1
     code=$?
     cat "$file"

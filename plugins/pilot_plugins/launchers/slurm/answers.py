@@ -73,3 +73,12 @@ def scontrol_lines(output: str) -> Iterator[Line]:
             nodes = fields.get("NodeList", "").replace("(null)", "")
             shown = (fields["JobState"], nodes, fields.get("Reason", ""))
             yield Line(f"{submitted}_{index}" if index.isdecimal() else submitted, submitted, fields["JobName"], shown)
+
+
+def seconds_of(time: str) -> float:
+    """What Slurm writes as ``days-hours:minutes:seconds``; infinite for all else, such as ``UNLIMITED``."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", time)
+    if match is None:
+        return float("inf")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(86400 * days + 3600 * hours + 60 * minutes + seconds)

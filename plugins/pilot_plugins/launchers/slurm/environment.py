@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pilot.interfaces import JobEnvironment
 from pilot.resources import Resources
+from pilot_plugins.launchers.slurm.answers import seconds_of
 
-#: Seconds that scancel may take.
+#: Seconds that scancel, and squeue, may take.
 SCANCEL_SECONDS = 2.0
+SQUEUE_SECONDS = 5.0
 #: What a job step sets for its processes, and a step inside it must not take for its own options (srun(1), "INPUT
 #: ENVIRONMENT VARIABLES"); and what of that is about the whole job.
 _STEP = ("SLURM_", "SRUN_")
@@ -36,8 +40,18 @@ class SlurmEnvironment(JobEnvironment):
         return os.environ.get("SLURMD_NODENAME") or super().node()
 
     def end(self) -> float | None:
-        end = os.environ.get("SLURM_JOB_END_TIME")
-        return float(end) if end else None
+        """Before Slurm 23.02 there is no variable with it, and squeue is asked. Blocks for `SQUEUE_SECONDS` at most."""
+        if end := os.environ.get("SLURM_JOB_END_TIME"):
+            return float(end)
+        command = ["squeue", "--noheader", "--states=all", f"--jobs={os.environ['SLURM_JOB_ID']}", "--format=%L"]
+        try:
+            answer = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SQUEUE_SECONDS
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        left = seconds_of(answer.stdout.strip())
+        return None if math.isinf(left) else time.time() + left
 
     def whole_allocation(self) -> str | None:
         """As many cores of each node as all nodes have."""

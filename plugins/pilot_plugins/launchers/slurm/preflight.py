@@ -10,8 +10,16 @@ from typing import NamedTuple
 from pilot.descriptions import PilotDescription
 from pilot.errors import PilotError
 from pilot.interfaces import Misfit
+from pilot_plugins.launchers.slurm.answers import seconds_of
 from pilot_plugins.launchers.slurm.hosts import Host, in_one_line
 from pilot_plugins.launchers.slurm.names import associations
+
+#: A feature in a constraint, such as ``mig=on``; not the number of nodes behind it.
+_FEATURE = re.compile(r"(?<![*\w.:=-])[\w.:=-]+")
+#: Powers of 1024 behind a number; what sinfo shows of a node, such as ``gpu:a100:4(S:0-1)``; and what a job asks for.
+_UNITS = ("", "K", "M", "G", "T", "P")
+_GRES = re.compile(r"([^,()]+?):(\d+)([KMGTP]?)(?=\(|,|$)")
+_COUNTED = re.compile(r"(.+?)[:=](\d+)([KMGTPkmgtp]?)")
 
 
 class Partition(NamedTuple):
@@ -60,11 +68,11 @@ class Site:
             return
         yield from _sizes(pilot, rows, max(sum(_nodes(rows, name)) for name in wanted))
         features = {feature for row in rows for feature in row.features.split(",")} - {"(null)"}
-        for feature in re.findall(r"[\w.-]+", re.sub(r"\*\d+", "", pilot.constraint or "")):
+        for feature in _FEATURE.findall(pilot.constraint or ""):
             if feature not in features:
                 there = f"features of these nodes: {', '.join(sorted(features)) or 'none'}"
                 yield Misfit("constraint", feature, there)
-        yield from _gres(pilot, ",".join(row.gres for row in rows))
+        yield from _gres(pilot, [row.gres for row in rows])
 
     def _account(self, pilot: PilotDescription) -> Iterator[Misfit]:
         if pilot.project and self._accounts and pilot.project not in self._accounts:
@@ -73,8 +81,8 @@ class Site:
     def _licence(self, pilot: PilotDescription) -> Iterator[Misfit]:
         there = ", ".join(f"{name}:{total}" for name, total in self._licences.items()) or "none"
         for one in filter(None, re.split("[,;]", pilot.licenses or "")):
-            name, _, count = one.partition(":")
-            if int(count or 1) > int(self._licences.get(name, 0)):
+            name, count = _counted(one)
+            if count > int(self._licences.get(name, 0)):
                 yield Misfit("licenses", one, f"licences: {there}")
 
     def _option(self, pilot: PilotDescription) -> Iterator[Misfit]:
@@ -94,20 +102,34 @@ def _sizes(pilot: PilotDescription, rows: Sequence[Partition], nodes: int) -> It
     ):
         if asked > there:
             yield Misfit(field, f"{asked}{unit}", f"at most {there}{unit}")
-    longest = max(rows, key=lambda row: _seconds(row.most)).most
-    if pilot.seconds is not None and pilot.seconds > _seconds(longest):
+    longest = max(rows, key=lambda row: seconds_of(row.most)).most
+    if pilot.seconds is not None and pilot.seconds > seconds_of(longest):
         yield Misfit("walltime", str(timedelta(seconds=pilot.seconds)), f"at most {longest}")
 
 
-def _gres(pilot: PilotDescription, gres: str) -> Iterator[Misfit]:
+def _gres(pilot: PilotDescription, rows: Sequence[str]) -> Iterator[Misfit]:
     asked = [("gres", one) for one in (pilot.gres or "").split(",") if one]
     if pilot.gpus_per_node:
         asked.insert(0, ("gpus_per_node", f"gpu:{pilot.gpus_per_node}"))
     for field, one in asked:
-        kind, _, count = one.rpartition(":") if one[-1:].isdigit() else (one, "", "1")
-        have = [int(number) for number in re.findall(rf"\b{re.escape(kind)}(?::[a-z]\w*)?:(\d+)", gres)]
-        if int(count) > max(have, default=0):
-            yield Misfit(field, one, f"generic resources of these nodes: {gres.replace('(null)', 'none')}")
+        kind, count = _counted(one.removeprefix("gres/").removeprefix("gres:"))
+        if count > max(_has(row, kind) for row in rows):
+            there = ",".join(rows).replace("(null)", "none")
+            yield Misfit(field, one, f"generic resources of these nodes: {there}")
+
+
+def _has(gres: str, kind: str) -> int:
+    """How many of a kind, NAME or NAME:TYPE, a node has: of ``gpu:a100:2(S:0-1),gpu:1g.5gb:7`` nine of "gpu"."""
+    found = _GRES.findall(gres)
+    return sum(
+        int(number) << 10 * _UNITS.index(unit) for name, number, unit in found if f"{name}:".startswith(f"{kind}:")
+    )
+
+
+def _counted(one: str) -> tuple[str, int]:
+    """What and how many ``NAME``, ``NAME:TYPE``, ``NAME:2`` or ``NAME=2`` ask for."""
+    match = _COUNTED.fullmatch(one)
+    return (match[1], int(match[2]) << 10 * _UNITS.index(match[3].upper())) if match else (one, 1)
 
 
 def _ask(host: Host, *command: str) -> str:
@@ -128,12 +150,3 @@ def _mebibytes(memory: int | str | None) -> int:
 def _number(text: str) -> int:
     """``4``, or ``4+`` where nodes differ."""
     return int(text.rstrip("+") or 0)
-
-
-def _seconds(limit: str) -> float:
-    """sinfo's ``days-hours:minutes:seconds``, ``infinite`` among them."""
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
-    if match is None:
-        return float("inf")
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return float(86400 * days + 3600 * hours + 60 * minutes + seconds)

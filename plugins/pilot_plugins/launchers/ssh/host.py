@@ -20,12 +20,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a script may take.
 SCRIPT_SECONDS = 60.0
-#: One thread starts and ends the jobs of all launchers: a host that is away must not hold it up for long.
-#: The rest are settings of other logins that would change what a script's output is.
-SETTINGS = (
-    *("ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3"),
-    *("RequestTTY=no", "RemoteCommand=none", "LogLevel=ERROR"),
-)
 #: Seconds that `Host.look` waits for an answer; after that it returns what was known before.
 LOOK_SECONDS = 2.0
 
@@ -58,7 +52,7 @@ class Host:
     def __init__(self, name: str) -> None:
         """``name``: host, user@host or user@host:port."""
         self.name = name
-        self._prefix = connection(name, self, *SETTINGS)
+        self._prefix = connection(name, self)
         self._look: _Look | None = None
         self._asked = float("-inf")
         self._known: dict[SshId, tuple[bool, str]] = {}
