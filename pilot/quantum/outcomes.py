@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
-    from qiskit.circuit import Operation
 
 
 _HEXADECIMAL = re.compile("0x[0-9a-fA-F]+")
@@ -39,16 +38,6 @@ def registers_of(circuit: QuantumCircuit) -> tuple[Register, ...]:
     """The circuit's classical registers in the circuit's order."""
     place = {clbit: index for index, clbit in enumerate(circuit.clbits)}
     return tuple(Register(register.name, tuple(place[bit] for bit in register)) for register in circuit.cregs)
-
-
-def measures(circuit: QuantumCircuit) -> bool:
-    """Whether something writes to a classical bit: a condition alone only reads one."""
-    return any(_writes(entry.operation) for entry in circuit.data if entry.clbits)
-
-
-def _writes(operation: Operation) -> bool:
-    blocks = getattr(operation, "blocks", None)  # of control flow
-    return blocks is None or any(map(measures, blocks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -17,6 +17,7 @@ from qiskit.circuit import Barrier, Delay, Gate
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared, WorkFunction
+from pilot.interfaces.qpus import measures
 from pilot.quantum import expectation, needs, tomography
 from pilot.quantum.aer import MAX_DEFERRED_QUBITS
 from pilot.quantum.aer_simulators import check_known
@@ -39,7 +40,7 @@ from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.needs import Need
 from pilot.quantum.noise import NoisySimulation
 from pilot.quantum.observables import operators
-from pilot.quantum.outcomes import draw_seeds, measures
+from pilot.quantum.outcomes import draw_seeds
 from pilot.quantum.packing import Packed, pack, unpack
 from pilot.quantum.requests import Request
 
