@@ -56,8 +56,8 @@ AUTOMATIC = Simulator()
 #: Gates that Aer does not know are written as matrices up to so many qubits, for these methods.
 MAX_MATRIX_QUBITS = 4
 _TAKES_MATRICES = frozenset({"automatic", "statevector", "density_matrix"})
-#: Aer 0.18's error when it has left out a qubit that only the body of a condition uses.
-_TRUNCATED = "unordered_map::at"
+#: Aer 0.18's errors when it has left out a qubit that only the body of a condition uses.
+_TRUNCATED = ("unordered_map::at", "Invalid jump destination")
 
 
 def check_known(circuit: QuantumCircuit) -> None:
@@ -117,7 +117,7 @@ def data_of(circuit: QuantumCircuit, *, shots: int, seed: int, simulator: Simula
     if "store" in _names(known):  # Aer 0.18 ends the process where shots branch in a circuit that sets bits
         options["shot_branching_enable"] = False
     result = _simulator(simulator).run(known, **options).result()
-    if not result.success and _TRUNCATED in str(result.status):
+    if not result.success and any(words in str(result.status) for words in _TRUNCATED):
         result = _simulator(simulator).run(known, **options, enable_truncation=False).result()
     return _data(result, 0)
 

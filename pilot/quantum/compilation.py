@@ -10,17 +10,19 @@ import hashlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
-from qiskit import generate_preset_pass_manager
+from qiskit import QuantumCircuit, generate_preset_pass_manager
+from qiskit.circuit import ClassicalRegister
 
 from pilot.errors import DescriptionError, QPUError
 from pilot.quantum.blocks import without_boxes
+from pilot.quantum.expectation import free_name
 from pilot.quantum.fidelities import fidelities_of
 from pilot.quantum.packing import pack
+from pilot.quantum.programs.definitions import append
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from qiskit import QuantumCircuit
     from qiskit.transpiler import PassManager, Target
 
     from pilot.quantum.fidelities import Fidelities
@@ -129,7 +131,10 @@ class Compiler:
             circuit = without_boxes(circuit, barriers=True)
         # Qiskit schedules no circuits with control flow: their delays stay, and the device sets all other times
         scheduled = "delay" in circuit.count_ops() and not circuit.has_control_flow_op()
-        found = self._best([self._run(self._manager(level, scheduled, SEED + one), circuit) for one in range(tries)])
+        given = _with_all_bits_in_registers(circuit) if scheduled else circuit
+        found = self._best([self._run(self._manager(level, scheduled, SEED + one), given) for one in range(tries)])
+        if given is not circuit:
+            found = _with_bits_of(circuit, found)
         self._keep(key, found)
         return found
 
@@ -182,6 +187,28 @@ class Compiler:
                 translation_method="synthesis" if is_mixed(self._target) else "translator",
             )
         return self._managers[key]
+
+
+def _with_all_bits_in_registers(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit with a further register of the bits outside every register; the circuit itself where there are none.
+
+    Qiskit's pass that fills pauses with delays (2.6) loses such bits.
+    """
+    loose = [bit for bit in circuit.clbits if not circuit.find_bit(bit).registers]
+    if not loose:
+        return circuit
+    whole = circuit.copy()
+    whole.add_register(ClassicalRegister(name=free_name(circuit, "loose"), bits=loose))
+    return whole
+
+
+def _with_bits_of(circuit: QuantumCircuit, compiled: QuantumCircuit) -> QuantumCircuit:
+    """What a circuit was compiled to, with the circuit's own classical bits and registers in their order."""
+    result = QuantumCircuit(
+        *compiled.qregs, circuit.clbits, *circuit.cregs, name=circuit.name, global_phase=compiled.global_phase
+    )
+    result.metadata = circuit.metadata
+    return append(result, compiled.data)
 
 
 def expected_fidelity(circuit: QuantumCircuit, target: Target | None) -> float | None:

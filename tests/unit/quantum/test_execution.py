@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
-from qiskit.circuit import ClassicalRegister, Clbit, Gate, Parameter
+from qiskit.circuit import ClassicalRegister, Clbit, Gate, Parameter, QuantumRegister
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Kraus, SparsePauliOp
 from qiskit.transpiler import InstructionProperties, Target
@@ -361,6 +361,16 @@ def test_exact_values_of_sets_are_those_of_each() -> None:
 def test_equal_functions_are_the_same() -> None:
     assert hash(DeviceRun(shots=5)) == hash(DeviceRun(shots=5))
     assert Simulation(shots=5) == Simulation(shots=5) != Simulation(shots=6)
+
+
+def test_delays_leave_bits_outside_registers_where_they_are(qpu: Bench) -> None:
+    circuit = QuantumCircuit(QuantumRegister(2), ClassicalRegister(1, "c"), [Clbit()], ClassicalRegister(2, "d"))
+    circuit.x([0, 1])
+    circuit.delay(30, 0)
+    circuit.measure([0, 1], [3, 1])
+    assert DeviceRun(shots=20)(*call(circuit)).get_counts() == {"10 1 0": 20}
+    circuit.data.pop()  # the bit is idle then
+    assert DeviceRun(shots=20)(*call(circuit)).get_counts() == {"10 0 0": 20}
 
 
 def test_delays_beside_conditions_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
