@@ -32,7 +32,7 @@ from pilot.quantum.programs.definitions import Change, append, changed, expanded
 from pilot.quantum.programs.gate_names import defined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
     from qiskit.circuit import Operation, Parameter
@@ -73,7 +73,7 @@ def check_known(circuit: QuantumCircuit) -> None:
             "classical registers by measurements, and act on these",
             field="circuit",
         )
-    if known.issuperset(_names(circuit)):
+    if known.issuperset(names_in(circuit)):
         return
     for entry in circuit.data:
         operation = entry.operation
@@ -114,12 +114,17 @@ def data_of(circuit: QuantumCircuit, *, shots: int, seed: int, simulator: Simula
         simulator = simulator._replace(method="matrix_product_state")
     known = _known(circuit, simulator)
     options: dict[str, Any] = {"shots": shots, "seed_simulator": seed}
-    if "store" in _names(known):  # Aer 0.18 ends the process where shots branch in a circuit that sets bits
+    if "store" in names_in(known):  # Aer 0.18 ends the process where shots branch in a circuit that sets bits
         options["shot_branching_enable"] = False
-    result = _simulator(simulator).run(known, **options).result()
+    return _data(run_to_end(_simulator(simulator), known, **options), 0)
+
+
+def run_to_end(simulator: AerSimulator, circuits: QuantumCircuit | Sequence[QuantumCircuit], **options: Any) -> Any:
+    """Aer's result; where it has left out a qubit that a condition needs, that of all qubits."""
+    result = simulator.run(circuits, **options).result()
     if not result.success and any(words in str(result.status) for words in _TRUNCATED):
-        result = _simulator(simulator).run(known, **options, enable_truncation=False).result()
-    return _data(result, 0)
+        result = simulator.run(circuits, **options, enable_truncation=False).result()
+    return result
 
 
 def data_of_sets(
@@ -129,7 +134,7 @@ def data_of_sets(
     parameters = list(parameters)
     try:
         known = _bindable(_known(circuit, simulator))
-        if _names(known) - gate_names(simulator):
+        if names_in(known) - gate_names(simulator):
             known = _bindable(pass_manager(simulator).run(known))
     except (QiskitError, TypeError):  # a gate has no definition before it has its values, such as HamiltonianGate
         sets = [dict(zip(parameters, row, strict=True)) for row in values.tolist()]
@@ -182,14 +187,14 @@ def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
     """
     names = gate_names(simulator)
     circuit = without_boxes(circuit)
-    if "delay" in _names(circuit):
+    if "delay" in names_in(circuit):
         circuit = changed(circuit, _Undelayed())
     circuit = changed(circuit, _Prepared())
-    if names.issuperset(_names(circuit)):
+    if names.issuperset(names_in(circuit)):
         return circuit
     if simulator.method in _TAKES_MATRICES:
         circuit = _with_matrices(circuit, names)
-        if names.issuperset(_names(circuit)):
+        if names.issuperset(names_in(circuit)):
             return circuit
     known: QuantumCircuit = pass_manager(simulator).run(circuit)
     return known
@@ -218,13 +223,13 @@ class _Prepared(Change):
         return operation if inner is made_of and not isinstance(operation, Initialize) else defined(operation, inner)
 
 
-def _names(circuit: QuantumCircuit) -> set[str]:
+def names_in(circuit: QuantumCircuit) -> set[str]:
     """Of its instructions and those in the bodies of its control flow, but for barriers."""
     names = set(circuit.count_ops()) - {"barrier"}
     if circuit.has_control_flow_op():
         for entry in circuit.data:
             if isinstance(entry.operation, ControlFlowOp):
-                names.update(*map(_names, entry.operation.blocks))
+                names.update(*map(names_in, entry.operation.blocks))
     return names
 
 
