@@ -208,7 +208,8 @@ def _runs(places: list[int]) -> list[list[int]]:
 class QuasiOutcomes(Outcomes):
     """Outcomes whose weights had the errors of the readout undone, with the counts that were measured.
 
-    Weights add up to the number of shots (to 1 where the outcomes are exact) and may be negative.
+    Weights add up to the number of shots (to 1 where the outcomes are exact) and may be negative. They are what counts
+    and states are made of; values and their errors come from what was measured.
     """
 
     #: What was counted, or how probable it was, before.
