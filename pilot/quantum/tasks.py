@@ -39,7 +39,7 @@ from pilot.quantum.joint_simulation import SHORT_SECONDS, JointSimulation
 from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.needs import Need
 from pilot.quantum.noise import NoisySimulation
-from pilot.quantum.observables import operators
+from pilot.quantum.observables import are_given, operators
 from pilot.quantum.outcomes import draw_seeds
 from pilot.quantum.packing import Packed, pack, unpack
 from pilot.quantum.requests import Request
@@ -88,7 +88,7 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
     request = Request.of(description, offer)
     if description.tomography is not False:
         return _tomography(request, offer)
-    if len(description.observables):
+    if are_given(description.observables):
         return _expectation(request, offer)
     if not measures(request.circuit):
         raise DescriptionError(
