@@ -7,22 +7,26 @@ of values afterwards: that takes a hundredth of the time.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
+from numbers import Real
 from typing import TYPE_CHECKING, Protocol
 
 from qiskit import QuantumCircuit, generate_preset_pass_manager
-from qiskit.circuit import ClassicalRegister
+from qiskit.circuit import ClassicalRegister, Delay
+from qiskit.utils import apply_prefix
 
 from pilot.errors import DescriptionError, QPUError
 from pilot.quantum.blocks import without_boxes
 from pilot.quantum.expectation import free_name
 from pilot.quantum.fidelities import fidelities_of
 from pilot.quantum.packing import pack
-from pilot.quantum.programs.definitions import append
+from pilot.quantum.programs.definitions import Change, append, changed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
+    from qiskit.circuit import Operation
     from qiskit.transpiler import PassManager, Target
 
     from pilot.quantum.fidelities import Fidelities
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 SEED = 0
 #: Compiled circuits are kept up to so many instructions in all: some hundred megabytes.
 KEPT_INSTRUCTIONS = 1_000_000
+#: Shares of a delay's smallest step that seconds are rounded by.
+_ROUNDING = 1e-6
 #: Circuits whose fidelity is estimated are compiled so often, if they have at most so many qubits; the best is taken.
 TRIES, MOST_TRIED_QUBITS = 3, 10
 
@@ -130,7 +136,10 @@ class Compiler:
         if "box" not in self._target.operation_names:
             circuit = without_boxes(circuit, barriers=True)
         # Qiskit schedules no circuits with control flow: their delays stay, and the device sets all other times
-        scheduled = "delay" in circuit.count_ops() and not circuit.has_control_flow_op()
+        branches = circuit.has_control_flow_op()
+        scheduled = "delay" in circuit.count_ops() and not branches
+        if branches:
+            circuit = changed(circuit, _AlignedDelays(self._target))
         given = _with_all_bits_in_registers(circuit) if scheduled else circuit
         found = self._best([self._run(self._manager(level, scheduled, SEED + one), given) for one in range(tries)])
         if given is not circuit:
@@ -187,6 +196,25 @@ class Compiler:
                 translation_method="synthesis" if is_mixed(self._target) else "translator",
             )
         return self._managers[key]
+
+
+class _AlignedDelays(Change):
+    """Delays that end where the device can begin something, the next such time. Qiskit would schedule for that."""
+
+    def __init__(self, target: Target) -> None:
+        self._tick = target.dt
+        self._alignment = math.lcm(target.pulse_alignment, target.acquire_alignment)
+
+    def change(self, operation: Operation) -> Operation:
+        if not isinstance(operation, Delay) or not isinstance(operation.duration, Real):
+            return operation
+        ticks = float(operation.duration)
+        if operation.unit != "dt":
+            if self._tick is None:
+                return operation
+            ticks = apply_prefix(ticks, operation.unit) / self._tick
+        aligned = self._alignment * math.ceil(ticks / self._alignment - _ROUNDING)
+        return Delay(aligned, "dt")
 
 
 def _with_all_bits_in_registers(circuit: QuantumCircuit) -> QuantumCircuit:
