@@ -58,6 +58,8 @@ MAX_MATRIX_QUBITS = 4
 _TAKES_MATRICES = frozenset({"automatic", "statevector", "density_matrix"})
 #: Aer 0.18's errors when it has left out a qubit that only the body of a condition uses.
 _TRUNCATED = ("unordered_map::at", "Invalid jump destination")
+#: Its error of density matrices where an expression asks for bits that nothing has written yet.
+_UNWRITTEN = "invalid cbit index"
 
 
 def check_known(circuit: QuantumCircuit) -> None:
@@ -120,10 +122,12 @@ def data_of(circuit: QuantumCircuit, *, shots: int, seed: int, simulator: Simula
 
 
 def run_to_end(simulator: AerSimulator, circuits: QuantumCircuit | Sequence[QuantumCircuit], **options: Any) -> Any:
-    """Aer's result; where it has left out a qubit that a condition needs, that of all qubits."""
+    """Aer's result; where it stumbles over a condition, that of another way which gives the same."""
     result = simulator.run(circuits, **options).result()
     if not result.success and any(words in str(result.status) for words in _TRUNCATED):
         result = simulator.run(circuits, **options, enable_truncation=False).result()
+    if not result.success and _UNWRITTEN in str(result.status):
+        result = simulator.run(circuits, **options, method="statevector").result()
     return result
 
 

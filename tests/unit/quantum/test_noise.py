@@ -10,6 +10,7 @@ from here import OFFER, Here
 from primitive_cases import ansatz
 from qiskit import ClassicalRegister, QuantumCircuit, transpile
 from qiskit.circuit import Clbit, Qubit
+from qiskit.circuit.classical import expr
 from qiskit.circuit.library import XGate
 from qiskit.quantum_info import DensityMatrix, SparsePauliOp
 from qiskit_aer import AerSimulator
@@ -77,6 +78,16 @@ def test_own_gates_and_a_lone_measurement_in_conditions_run(model: NoiseModel) -
         circuit.append(own.to_gate(), [2])
         circuit.measure(2, 0)
     assert run(circuit=circuit, shots=20, noise_model=model).get_counts() == {"1": 20}
+
+
+def test_a_condition_asks_for_bits_that_nothing_has_written(model: NoiseModel) -> None:
+    circuit = QuantumCircuit(2, 3)
+    with circuit.if_test(expr.less(circuit.cregs[0], 3)):
+        circuit.x(0)
+        circuit.cx(0, 1)
+    circuit.measure(0, 1)
+    counts = run(circuit=circuit, shots=SHOTS, noise_model=model, seed=1).get_counts()
+    assert counts["000"] / SHOTS == pytest.approx(DEPOLARIZED / 2, abs=0.03)
 
 
 def test_boxes_have_the_noise_of_what_is_in_them(model: NoiseModel) -> None:
