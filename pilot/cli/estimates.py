@@ -98,7 +98,7 @@ def _show_problems(problems: Mapping[str, str]) -> None:
 
 def _circuit(name: str) -> QuantumCircuit:
     """All qubits are measured where the file measures none."""
-    from pilot.quantum.outcomes import measures
+    from pilot.interfaces.qpus import measures
     from pilot.quantum.programs import load  # brings Qiskit
 
     try:

@@ -192,7 +192,7 @@ def _check_devices(options: argparse.Namespace, pilots: list[PilotDescription]) 
 
 
 def _task(name: str, options: argparse.Namespace) -> TaskDescription:
-    from pilot.quantum.outcomes import measures
+    from pilot.interfaces.qpus import measures
     from pilot.quantum.programs import load  # brings Qiskit
 
     text = _text(name)

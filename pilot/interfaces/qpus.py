@@ -18,6 +18,16 @@ else:
     QuantumCircuit = Any  # help(Run) works without Qiskit, too
 
 
+def measures(circuit: QuantumCircuit) -> bool:
+    """Whether something in a circuit, or in its blocks, writes to a classical bit: a condition alone only reads one."""
+    return any(_writes(entry.operation) for entry in circuit.data if entry.clbits)
+
+
+def _writes(operation: Any) -> bool:
+    blocks = getattr(operation, "blocks", None)  # of control flow
+    return blocks is None or any(map(measures, blocks))
+
+
 def _no_job(job: str) -> None:
     """The native id of a job is not needed."""
 
@@ -62,7 +72,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
             if circuit.parameters:
                 names = ", ".join(parameter.name for parameter in circuit.parameters)
                 yield f"circuit {circuit.name!r} has parameters without a value: {names}"
-            if not any(instruction.clbits for instruction in circuit.data):
+            if not measures(circuit):
                 yield f"circuit {circuit.name!r} measures nothing: add `circuit.measure_all()`"
 
 

@@ -22,10 +22,11 @@ from qiskit.quantum_info import PauliList, SparsePauliOp
 from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
 
 from pilot.errors import DescriptionError
+from pilot.interfaces.qpus import measures
 from pilot.quantum import costs, lightning
 from pilot.quantum.aer_simulators import AUTOMATIC, Simulator, data_of, data_of_sets, pass_manager
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
-from pilot.quantum.outcomes import Outcomes, draw_seeds, measures, registers_of
+from pilot.quantum.outcomes import Outcomes, draw_seeds, registers_of
 from pilot.quantum.packing import pack, unpack
 from pilot.quantum.programs.definitions import append
 

@@ -32,7 +32,7 @@ from pilot.quantum.programs.definitions import Change, append, changed, expanded
 from pilot.quantum.programs.gate_names import defined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
     from qiskit.circuit import Operation, Parameter
@@ -56,8 +56,10 @@ AUTOMATIC = Simulator()
 #: Gates that Aer does not know are written as matrices up to so many qubits, for these methods.
 MAX_MATRIX_QUBITS = 4
 _TAKES_MATRICES = frozenset({"automatic", "statevector", "density_matrix"})
-#: Aer 0.18's error when it has left out a qubit that only the body of a condition uses.
-_TRUNCATED = "unordered_map::at"
+#: Aer 0.18's errors when it has left out a qubit that only the body of a condition uses.
+_TRUNCATED = ("unordered_map::at", "Invalid jump destination")
+#: Its error of density matrices where an expression asks for bits that nothing has written yet.
+_UNWRITTEN = "invalid cbit index"
 
 
 def check_known(circuit: QuantumCircuit) -> None:
@@ -73,7 +75,7 @@ def check_known(circuit: QuantumCircuit) -> None:
             "classical registers by measurements, and act on these",
             field="circuit",
         )
-    if known.issuperset(_names(circuit)):
+    if known.issuperset(names_in(circuit)):
         return
     for entry in circuit.data:
         operation = entry.operation
@@ -114,12 +116,19 @@ def data_of(circuit: QuantumCircuit, *, shots: int, seed: int, simulator: Simula
         simulator = simulator._replace(method="matrix_product_state")
     known = _known(circuit, simulator)
     options: dict[str, Any] = {"shots": shots, "seed_simulator": seed}
-    if "store" in _names(known):  # Aer 0.18 ends the process where shots branch in a circuit that sets bits
+    if "store" in names_in(known):  # Aer 0.18 ends the process where shots branch in a circuit that sets bits
         options["shot_branching_enable"] = False
-    result = _simulator(simulator).run(known, **options).result()
-    if not result.success and _TRUNCATED in str(result.status):
-        result = _simulator(simulator).run(known, **options, enable_truncation=False).result()
-    return _data(result, 0)
+    return _data(run_to_end(_simulator(simulator), known, **options), 0)
+
+
+def run_to_end(simulator: AerSimulator, circuits: QuantumCircuit | Sequence[QuantumCircuit], **options: Any) -> Any:
+    """Aer's result; where it stumbles over a condition, that of another way which gives the same."""
+    result = simulator.run(circuits, **options).result()
+    if not result.success and any(words in str(result.status) for words in _TRUNCATED):
+        result = simulator.run(circuits, **options, enable_truncation=False).result()
+    if not result.success and _UNWRITTEN in str(result.status):
+        result = simulator.run(circuits, **options, method="statevector").result()
+    return result
 
 
 def data_of_sets(
@@ -129,7 +138,7 @@ def data_of_sets(
     parameters = list(parameters)
     try:
         known = _bindable(_known(circuit, simulator))
-        if _names(known) - gate_names(simulator):
+        if names_in(known) - gate_names(simulator):
             known = _bindable(pass_manager(simulator).run(known))
     except (QiskitError, TypeError):  # a gate has no definition before it has its values, such as HamiltonianGate
         sets = [dict(zip(parameters, row, strict=True)) for row in values.tolist()]
@@ -182,14 +191,14 @@ def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
     """
     names = gate_names(simulator)
     circuit = without_boxes(circuit)
-    if "delay" in _names(circuit):
+    if "delay" in names_in(circuit):
         circuit = changed(circuit, _Undelayed())
     circuit = changed(circuit, _Prepared())
-    if names.issuperset(_names(circuit)):
+    if names.issuperset(names_in(circuit)):
         return circuit
     if simulator.method in _TAKES_MATRICES:
         circuit = _with_matrices(circuit, names)
-        if names.issuperset(_names(circuit)):
+        if names.issuperset(names_in(circuit)):
             return circuit
     known: QuantumCircuit = pass_manager(simulator).run(circuit)
     return known
@@ -218,13 +227,13 @@ class _Prepared(Change):
         return operation if inner is made_of and not isinstance(operation, Initialize) else defined(operation, inner)
 
 
-def _names(circuit: QuantumCircuit) -> set[str]:
+def names_in(circuit: QuantumCircuit) -> set[str]:
     """Of its instructions and those in the bodies of its control flow, but for barriers."""
     names = set(circuit.count_ops()) - {"barrier"}
     if circuit.has_control_flow_op():
         for entry in circuit.data:
             if isinstance(entry.operation, ControlFlowOp):
-                names.update(*map(_names, entry.operation.blocks))
+                names.update(*map(names_in, entry.operation.blocks))
     return names
 
 

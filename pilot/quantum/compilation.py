@@ -7,20 +7,26 @@ of values afterwards: that takes a hundredth of the time.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
+from numbers import Real
 from typing import TYPE_CHECKING, Protocol
 
-from qiskit import generate_preset_pass_manager
+from qiskit import QuantumCircuit, generate_preset_pass_manager
+from qiskit.circuit import ClassicalRegister, Delay
+from qiskit.utils import apply_prefix
 
 from pilot.errors import DescriptionError, QPUError
 from pilot.quantum.blocks import without_boxes
+from pilot.quantum.expectation import free_name
 from pilot.quantum.fidelities import fidelities_of
 from pilot.quantum.packing import pack
+from pilot.quantum.programs.definitions import Change, append, changed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from qiskit import QuantumCircuit
+    from qiskit.circuit import Operation
     from qiskit.transpiler import PassManager, Target
 
     from pilot.quantum.fidelities import Fidelities
@@ -30,6 +36,8 @@ if TYPE_CHECKING:
 SEED = 0
 #: Compiled circuits are kept up to so many instructions in all: some hundred megabytes.
 KEPT_INSTRUCTIONS = 1_000_000
+#: Shares of a delay's smallest step that seconds are rounded by.
+_ROUNDING = 1e-6
 #: Circuits whose fidelity is estimated are compiled so often, if they have at most so many qubits; the best is taken.
 TRIES, MOST_TRIED_QUBITS = 3, 10
 
@@ -128,8 +136,14 @@ class Compiler:
         if "box" not in self._target.operation_names:
             circuit = without_boxes(circuit, barriers=True)
         # Qiskit schedules no circuits with control flow: their delays stay, and the device sets all other times
-        scheduled = "delay" in circuit.count_ops() and not circuit.has_control_flow_op()
-        found = self._best([self._run(self._manager(level, scheduled, SEED + one), circuit) for one in range(tries)])
+        branches = circuit.has_control_flow_op()
+        scheduled = "delay" in circuit.count_ops() and not branches
+        if branches:
+            circuit = changed(circuit, _AlignedDelays(self._target))
+        given = _with_all_bits_in_registers(circuit) if scheduled else circuit
+        found = self._best([self._run(self._manager(level, scheduled, SEED + one), given) for one in range(tries)])
+        if given is not circuit:
+            found = _with_bits_of(circuit, found)
         self._keep(key, found)
         return found
 
@@ -182,6 +196,47 @@ class Compiler:
                 translation_method="synthesis" if is_mixed(self._target) else "translator",
             )
         return self._managers[key]
+
+
+class _AlignedDelays(Change):
+    """Delays that end where the device can begin something, the next such time. Qiskit would schedule for that."""
+
+    def __init__(self, target: Target) -> None:
+        self._tick = target.dt
+        self._alignment = math.lcm(target.pulse_alignment, target.acquire_alignment)
+
+    def change(self, operation: Operation) -> Operation:
+        if not isinstance(operation, Delay) or not isinstance(operation.duration, Real):
+            return operation
+        ticks = float(operation.duration)
+        if operation.unit != "dt":
+            if self._tick is None:
+                return operation
+            ticks = apply_prefix(ticks, operation.unit) / self._tick
+        aligned = self._alignment * math.ceil(ticks / self._alignment - _ROUNDING)
+        return Delay(aligned, "dt")
+
+
+def _with_all_bits_in_registers(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit with a further register of the bits outside every register; the circuit itself where there are none.
+
+    Qiskit's pass that fills pauses with delays (2.6) loses such bits.
+    """
+    loose = [bit for bit in circuit.clbits if not circuit.find_bit(bit).registers]
+    if not loose:
+        return circuit
+    whole = circuit.copy()
+    whole.add_register(ClassicalRegister(name=free_name(circuit, "loose"), bits=loose))
+    return whole
+
+
+def _with_bits_of(circuit: QuantumCircuit, compiled: QuantumCircuit) -> QuantumCircuit:
+    """What a circuit was compiled to, with the circuit's own classical bits and registers in their order."""
+    result = QuantumCircuit(
+        *compiled.qregs, circuit.clbits, *circuit.cregs, name=circuit.name, global_phase=compiled.global_phase
+    )
+    result.metadata = circuit.metadata
+    return append(result, compiled.data)
 
 
 def expected_fidelity(circuit: QuantumCircuit, target: Target | None) -> float | None:

@@ -19,7 +19,7 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import PilotError, QPUError, invalid
 from pilot.interfaces import JointFunction
 from pilot.quantum.aer import drawn
-from pilot.quantum.aer_simulators import AUTOMATIC, gate_names, pass_manager
+from pilot.quantum.aer_simulators import AUTOMATIC, gate_names, names_in, pass_manager, run_to_end
 from pilot.quantum.blocks import without_boxes
 from pilot.quantum.execution import Execution
 from pilot.quantum.noise_errors import ReducedSimulators
@@ -139,7 +139,7 @@ class NoisySimulation(Execution, JointFunction):
         """
         circuits = [one.known for one in work]
         simulator = _simulators(self.model).of(circuits)
-        result = simulator.run(circuits, shots=self.shots, seed_simulator=work[0].seed).result()
+        result = run_to_end(simulator, circuits, shots=self.shots, seed_simulator=work[0].seed)
         if not result.success:
             failed = next((one.status for one in result.results if not one.success), result.status)
             raise QPUError(f"Aer with a noise model: {failed}")
@@ -160,7 +160,7 @@ class _Work(NamedTuple):
 def _known(circuit: QuantumCircuit) -> QuantumCircuit:
     """The circuit; where it has a gate that Aer does not know, that in gates which Aer knows."""
     circuit = without_boxes(circuit)
-    if gate_names(AUTOMATIC).issuperset(circuit.count_ops().keys() - {"barrier"}):
+    if gate_names(AUTOMATIC).issuperset(names_in(circuit)):
         return circuit
     known: QuantumCircuit = pass_manager(AUTOMATIC).run(circuit)
     return known

@@ -16,6 +16,7 @@ from qiskit_aer.library import SaveProbabilities
 
 from pilot.errors import QPUError
 from pilot.quantum import costs
+from pilot.quantum.aer_simulators import Simulator, gate_names, names_in
 from pilot.quantum.deferral import WITHOUT_EFFECT
 from pilot.quantum.noise_errors import ReducedSimulators
 from pilot.quantum.programs.definitions import append
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from qiskit.circuit import Qubit
     from qiskit_aer.noise import NoiseModel
 
+_DENSITY_MATRIX = Simulator("density_matrix")
 #: Density matrices of more qubits take longer than it saves to share a run.
 _MAX_QUBITS = 8
 #: Seconds that a run of its own takes for a device's noise model.
@@ -43,8 +45,11 @@ class NoisyProbabilities:
         self._suits = self._read(model.to_dict()["errors"])
 
     def takes(self, circuit: QuantumCircuit, shots: int) -> bool:
-        """It has few qubits, measures each once and at its end, and single shots are not predicted to be far faster."""
+        """It has few qubits, measures each once and at its end, has gates that density matrices take (Aer knows more of
+        them for state vectors), and single shots are not predicted to be far faster."""
         if not self._suits or _finally_measured(circuit) is None:
+            return False
+        if not gate_names(_DENSITY_MATRIX).issuperset(names_in(circuit)):
             return False
         used = {qubit for entry in circuit.data if entry.name not in WITHOUT_EFFECT for qubit in entry.qubits}
         if len(used) > _MAX_QUBITS:

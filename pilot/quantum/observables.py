@@ -50,6 +50,11 @@ def operators(observables: Any, num_qubits: int) -> list[SparsePauliOp]:
     return [_operator(observable, num_qubits) for observable in observables]
 
 
+def are_given(observables: Any) -> bool:
+    """False for an empty list. One observable is given also where it has no terms."""
+    return _is_one(observables) or len(observables) > 0
+
+
 def hamiltonian(text: str | Mapping[str, float], num_qubits: int) -> SparsePauliOp:
     """The observable that a text of JSON members describes, with or without the braces around them.
 

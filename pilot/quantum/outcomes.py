@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
-    from qiskit.circuit import Operation
 
 
 _HEXADECIMAL = re.compile("0x[0-9a-fA-F]+")
@@ -39,16 +38,6 @@ def registers_of(circuit: QuantumCircuit) -> tuple[Register, ...]:
     """The circuit's classical registers in the circuit's order."""
     place = {clbit: index for index, clbit in enumerate(circuit.clbits)}
     return tuple(Register(register.name, tuple(place[bit] for bit in register)) for register in circuit.cregs)
-
-
-def measures(circuit: QuantumCircuit) -> bool:
-    """Whether something writes to a classical bit: a condition alone only reads one."""
-    return any(_writes(entry.operation) for entry in circuit.data if entry.clbits)
-
-
-def _writes(operation: Operation) -> bool:
-    blocks = getattr(operation, "blocks", None)  # of control flow
-    return blocks is None or any(map(measures, blocks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -219,7 +208,8 @@ def _runs(places: list[int]) -> list[list[int]]:
 class QuasiOutcomes(Outcomes):
     """Outcomes whose weights had the errors of the readout undone, with the counts that were measured.
 
-    Weights add up to the number of shots (to 1 where the outcomes are exact) and may be negative.
+    Weights add up to the number of shots (to 1 where the outcomes are exact) and may be negative. They are what counts
+    and states are made of; values and their errors come from what was measured.
     """
 
     #: What was counted, or how probable it was, before.

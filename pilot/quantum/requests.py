@@ -18,6 +18,7 @@ from pilot.interfaces import Offer
 from pilot.quantum.bundles import Bundler
 from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.noise import packed_model
+from pilot.quantum.observables import are_given
 from pilot.quantum.programs.gate_names import truly_named
 from pilot.quantum.simulator_instructions import refuse_simulator_instructions
 from pilot.resources import ANY_QPU
@@ -61,7 +62,7 @@ class Request:
         circuit = _circuit(description)
         if not isinstance(description.observables, Sized):
             raise description.wrong("observables", "a list of Pauli strings such as 'ZZI', or of Qiskit's operators")
-        if description.tomography is not False and len(description.observables):
+        if description.tomography is not False and are_given(description.observables):
             raise description.wrong("tomography", "nothing with observables: give one of the two")
         values, single = _values(description, circuit)
         refuse_simulator_instructions(circuit)
@@ -99,7 +100,7 @@ def _circuit(description: TaskDescription) -> QuantumCircuit:
         from pilot.quantum.programs import load, pennylane_tapes  # and its parsers
 
         asks_state = description.tomography is not False or (
-            isinstance(description.observables, Sized) and len(description.observables)
+            isinstance(description.observables, Sized) and are_given(description.observables)
         )
         if asks_state and pennylane_tapes.is_pennylane(circuit):
             circuit = pennylane_tapes.state_circuit(circuit)

@@ -17,6 +17,7 @@ from qiskit.circuit import Barrier, Delay, Gate
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared, WorkFunction
+from pilot.interfaces.qpus import measures
 from pilot.quantum import expectation, needs, tomography
 from pilot.quantum.aer import MAX_DEFERRED_QUBITS
 from pilot.quantum.aer_simulators import check_known
@@ -38,8 +39,8 @@ from pilot.quantum.joint_simulation import SHORT_SECONDS, JointSimulation
 from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.needs import Need
 from pilot.quantum.noise import NoisySimulation
-from pilot.quantum.observables import operators
-from pilot.quantum.outcomes import draw_seeds, measures
+from pilot.quantum.observables import are_given, operators
+from pilot.quantum.outcomes import draw_seeds
 from pilot.quantum.packing import Packed, pack, unpack
 from pilot.quantum.requests import Request
 
@@ -87,7 +88,7 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
     request = Request.of(description, offer)
     if description.tomography is not False:
         return _tomography(request, offer)
-    if len(description.observables):
+    if are_given(description.observables):
         return _expectation(request, offer)
     if not measures(request.circuit):
         raise DescriptionError(

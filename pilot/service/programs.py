@@ -57,8 +57,8 @@ def estimate(
         shots: that are estimated for; None: exact, by simulators alone.
         level: of the compiler, 0 to 3.
     """
+    from pilot.interfaces.qpus import measures
     from pilot.qos.estimator import Estimator
-    from pilot.quantum.outcomes import measures
 
     circuit = _parsed(text, format)
     if isinstance(circuit, Refusal):

@@ -193,10 +193,18 @@ def free() -> QuantumCircuit:
     return circuit
 
 
+def deaf() -> QuantumCircuit:
+    circuit = QuantumCircuit(1, 1)
+    with circuit.if_test((0, 1)):
+        circuit.x(0)
+    return circuit
+
+
 #: What a device of five qubits, 100 shots and two circuits is given, and what is wrong with that.
 WRONG: dict[str, tuple[list[QuantumCircuit], int | None, str]] = {
     "qubits": ([QuantumCircuit(6, 1)], 10, "has 5 qubits, circuit .* has 6"),
     "silent": ([QuantumCircuit(1)], 10, "measures nothing"),
+    "reads only": ([deaf()], 10, "measures nothing"),
     "free": ([free()], 10, "without a value: theta"),
     "exact": ([bell()], None, "give a number of shots"),
     "no shots": ([bell()], 0, "takes 1 shot or more"),

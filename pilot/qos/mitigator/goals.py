@@ -16,7 +16,7 @@ from pilot.quantum import expectation
 from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.expectation import Expectation, ExpectationPlan
 from pilot.quantum.fidelities import MAX_QUBITS, Ideal, hellinger, ideal_of
-from pilot.quantum.observables import operators
+from pilot.quantum.observables import are_given, operators
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Goal:
         Raises:
             DescriptionError: an objective for a circuit that does not measure each qubit once, or with observables.
         """
-        wanted = tuple(operators(observables, circuit.num_qubits)) if len(observables) else None
+        wanted = tuple(operators(observables, circuit.num_qubits)) if are_given(observables) else None
         problem: Ising | None = None
         bits: tuple[int, ...] = ()
         if options.objective is not None:

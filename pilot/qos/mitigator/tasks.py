@@ -9,6 +9,7 @@ import msgspec
 from pilot.descriptions.qos import QosOptions
 from pilot.errors import DescriptionError, QPUError
 from pilot.interfaces import Offer, Part, Prepared
+from pilot.interfaces.qpus import measures
 from pilot.qos.asking import ask
 from pilot.qos.mitigator.goals import Goal
 from pilot.qos.mitigator.mitigator import Choice, Mitigator
@@ -16,7 +17,8 @@ from pilot.qos.mitigator.running import Combination, calls_of, maps_of
 from pilot.quantum import needs
 from pilot.quantum.execution import DeviceRun
 from pilot.quantum.mitigation import stages
-from pilot.quantum.outcomes import draw_seeds, measures
+from pilot.quantum.observables import are_given
+from pilot.quantum.outcomes import draw_seeds
 from pilot.quantum.packing import pack
 from pilot.quantum.requests import Request
 from pilot.quantum.tasks import Sample
@@ -59,7 +61,7 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
     circuit = request.circuit
     if request.values is not None:
         circuit = circuit.assign_parameters(request.values[0].tolist())
-    if not len(description.observables) and not measures(circuit):
+    if not are_given(description.observables) and not measures(circuit):
         raise DescriptionError(
             f"TaskDescription.circuit: circuit {circuit.name!r} measures nothing: add circuit.measure_all(), or give "
             "observables",

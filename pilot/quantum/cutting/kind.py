@@ -18,6 +18,7 @@ import msgspec
 from pilot.descriptions import TaskDescription
 from pilot.errors import invalid
 from pilot.quantum.cutting.planning import plan
+from pilot.quantum.observables import are_given
 from pilot.quantum.outcomes import is_whole
 from pilot.quantum.requests import Request
 from pilot.quantum.tasks import assemble
@@ -68,7 +69,7 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
     if field := next((name for name, is_given in unwanted.items() if is_given), ""):
         raise description.wrong(field, "nothing for a circuit that is cut")
     request = Request.of(description, offer)
-    observables = description.observables if len(description.observables) else None
+    observables = description.observables if are_given(description.observables) else None
     planned = plan(request.circuit, observables, max_subexperiments=MAX_SUBEXPERIMENTS, **settings)
     circuits = list(planned.experiments())
     for number, circuit in enumerate(circuits):

@@ -16,10 +16,11 @@ from qiskit.result.models import ExperimentResult, ExperimentResultData
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, did_you_mean, invalid
+from pilot.interfaces.qpus import measures
 from pilot.quantum.faces.jobs import PilotJob
 from pilot.quantum.faces.submission import check_gives_shots, ran_on, shot_order, task_fields
 from pilot.quantum.noise import PackedNoiseModel
-from pilot.quantum.outcomes import draw_seeds, measures
+from pilot.quantum.outcomes import draw_seeds, is_whole
 from pilot.quantum.runner import Runner
 from pilot.quantum.simulator_instructions import refuse_simulator_instructions
 from pilot.quantum.targets import known_info, target_of
@@ -65,6 +66,7 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
         Raises:
             DescriptionError: an option is unknown, or its value is not valid.
         """
+        _check_shots(shots)
         super().__init__(name=name or qpu or "pilot", description=f"circuits on {qpu or 'simulators'} through pilots")
         self._manager = manager
         self._qpu = qpu or "aer"
@@ -156,7 +158,7 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
 
         Raises:
             DescriptionError: something that is not a circuit, a circuit with free parameters or with instructions that
-                save a simulator's state, or an option that this backend has not.
+                save a simulator's state, an option that this backend has not, or a number of shots that is none.
         """
         several = isinstance(run_input, Iterable) and not isinstance(run_input, QuantumCircuit)
         circuits = list(run_input) if several else [run_input]
@@ -164,6 +166,7 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
             _check_option(key, value)
         settings = {**dict(self.options), **{key: value for key, value in options.items() if value is not None}}
         shots, seed = settings["shots"], settings["seed_simulator"]
+        _check_shots(shots)
         fields = dict(self._fields)
         if settings["noise_model"] is not None:
             fields["noise_model"] = PackedNoiseModel.of(settings["noise_model"])
@@ -185,6 +188,17 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
             tasks=tasks,
         )
         return PilotJob(self, tasks, run.result)
+
+
+def _check_shots(shots: Any) -> None:
+    """Refuse what gives no counts: without shots outcomes have probabilities."""
+    if not is_whole(shots):
+        raise invalid(
+            "PilotBackend.shots",
+            shots,
+            "a whole number of at least 1, since a backend's results are counts. TaskDescription(circuit=…) without "
+            "shots gives exact probabilities",
+        )
 
 
 def _check_option(key: str, value: Any) -> None:

@@ -14,6 +14,7 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, invalid
+from pilot.interfaces.qpus import measures
 from pilot.quantum.faces.jobs import PilotPrimitiveJob
 from pilot.quantum.faces.option_groups import OptionGroup
 from pilot.quantum.faces.options import SAMPLER, Settings, is_count, options_of, settings_of
@@ -24,7 +25,7 @@ from pilot.quantum.faces.submission import (
     submit_pubs,
     task_fields,
 )
-from pilot.quantum.outcomes import Outcomes, draw_seeds, measures, registers_of
+from pilot.quantum.outcomes import Outcomes, draw_seeds, registers_of
 from pilot.quantum.runner import Runner
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +86,8 @@ class Readout(Stage):
     values are made of the counts and the inverse matrices of the operator's own qubits, so they are unbiased at every
     width; their errors contain the calibration's own. Weights of more than `MAX_INVERTED` bits are biased where
     many strings differ: mthree puts what belongs to strings not seen on those that were.
-    With `nearest` they are `Outcomes` instead, with the nearest weights that are not negative: counts to look at,
-    slightly biased.
+    With `nearest` the weights are the nearest ones that are not negative: counts to look at, slightly biased.
+    Expectation values stay as they are without it.
     """
 
     calibrations: Calibrations = field(default_factory=Calibrations, compare=False)
@@ -337,14 +337,8 @@ def _solved(
     return every, weights * (float(before.sum()) / weights.sum())
 
 
-def _nearest(outcome: QuasiOutcomes) -> Outcomes:
+def _nearest(outcome: QuasiOutcomes) -> QuasiOutcomes:
     total = outcome.weights.sum()
     weights = nearest_probabilities(outcome.weights / total) * total
     seen = weights > 0
-    return Outcomes(
-        registers=outcome.registers,
-        num_bits=outcome.num_bits,
-        packed=outcome.packed[seen],
-        weights=weights[seen],
-        shots=outcome.shots,
-    )
+    return replace(outcome, packed=outcome.packed[seen], weights=weights[seen])

@@ -134,6 +134,7 @@ class NoisyDevice(DeviceNoise):
         """Counts from Aer, by the method of the estimate."""
         from qiskit_aer import AerSimulator
 
+        from pilot.quantum.aer_simulators import run_to_end
         from pilot.quantum.outcomes import Outcomes, draw_seeds
 
         circuit, shots, parts = wanted.circuit, wanted.shots, 1
@@ -145,7 +146,7 @@ class NoisyDevice(DeviceNoise):
         for part, part_seed in enumerate(draw_seeds(wanted.seed, parts)):
             wanted.going_on()
             part_shots = shots // parts + (part < shots % parts)
-            result = simulator.run(wanted.scheduled, shots=part_shots, seed_simulator=part_seed).result()
+            result = run_to_end(simulator, wanted.scheduled, shots=part_shots, seed_simulator=part_seed)
             if not result.success:
                 raise QPUError(f"circuit {circuit.name!r}: {result.status}")
             for outcome, count in result.data(0)["counts"].items():

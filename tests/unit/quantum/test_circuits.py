@@ -421,6 +421,14 @@ def test_a_condition_on_an_idle_qubit_runs():
     assert run_circuit(circuit, 20, 0).get_counts() == {"00": 20}
 
 
+def test_a_condition_that_alone_measures_runs():
+    circuit = QuantumCircuit(3, 1)
+    with circuit.if_test((0, 0)):
+        circuit.x(2)
+        circuit.measure(2, 0)
+    assert run_circuit(circuit, 20, 0).get_counts() == {"1": 20}
+
+
 def test_a_multiplexer_without_matrices_is_opened():
     state = QuantumCircuit(2)
     state.prepare_state(np.array([0.6, 0.1, -0.3, 0.7]) / np.linalg.norm([0.6, 0.1, -0.3, 0.7]))

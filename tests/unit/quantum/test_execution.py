@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
-from qiskit.circuit import ClassicalRegister, Clbit, Gate, Parameter
+from qiskit.circuit import ClassicalRegister, Clbit, Gate, Parameter, QuantumRegister
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Kraus, SparsePauliOp
 from qiskit.transpiler import InstructionProperties, Target
@@ -363,16 +363,29 @@ def test_equal_functions_are_the_same() -> None:
     assert Simulation(shots=5) == Simulation(shots=5) != Simulation(shots=6)
 
 
-def test_delays_beside_conditions_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delays_leave_bits_outside_registers_where_they_are(qpu: Bench) -> None:
+    circuit = QuantumCircuit(QuantumRegister(2), ClassicalRegister(1, "c"), [Clbit()], ClassicalRegister(2, "d"))
+    circuit.x([0, 1])
+    circuit.delay(30, 0)
+    circuit.measure([0, 1], [3, 1])
+    assert DeviceRun(shots=20)(*call(circuit)).get_counts() == {"10 1 0": 20}
+    circuit.data.pop()  # the bit is idle then
+    assert DeviceRun(shots=20)(*call(circuit)).get_counts() == {"10 0 0": 20}
+
+
+@pytest.mark.parametrize("length", [(30, "dt"), (17, "dt"), (100, "ns"), (1.5, "us")], ids=str)
+def test_delays_beside_conditions_are_compiled(monkeypatch: pytest.MonkeyPatch, length: tuple[float, str]) -> None:
     made = Bench()
     made.backend = GenericBackendV2(5, control_flow=True, seed=1)
+    made.backend.target.pulse_alignment = made.backend.target.acquire_alignment = 16
     held = SimpleNamespace(open=lambda: made, job_began=lambda job: None, job_ended=lambda: None)
     monkeypatch.setattr(device, "held", held)
     circuit = QuantumCircuit(2, 2)
     circuit.x(0)
-    circuit.delay(30, 0)
+    circuit.delay(length[0], 0, length[1])
     circuit.measure(0, 0)
     with circuit.if_test((circuit.clbits[0], 1)):
+        circuit.delay(length[0], 1, length[1])
         circuit.x(1)
     circuit.measure(1, 1)
     assert DeviceRun(shots=20)(*call(circuit)).get_counts() == {"11": 20}

@@ -129,6 +129,18 @@ def test_weights_are_real_and_add_up_to_the_shots():
     assert nearest.get_counts()["000"] > noisy.get_counts()["000"] + 30
 
 
+def test_nearest_weights_leave_values_and_their_errors_as_they_are():
+    planned = expectation.plan(entangled([0]), ["ZZZZ", {"IZIZ": -0.5, "ZIII": 0.3}])
+    (circuit,) = planned.circuits
+    noisy = drawn(misread(run_circuit(circuit, None, 0), [0, 1, 2, 3]), 500, np.random.default_rng(1))
+    plain, nearest = (
+        planned.combine(Readout(calibrated(), nearest=which).plan([circuit], 500, KNOWN).combine([noisy]))
+        for which in (False, True)
+    )
+    assert (nearest.values == plain.values).all()
+    assert (nearest.standard_errors == plain.standard_errors).all()
+
+
 def test_a_readout_that_tells_nothing_is_refused():
     circuit = QuantumCircuit(1, 1)
     circuit.measure(0, 0)

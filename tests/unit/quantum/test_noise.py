@@ -10,6 +10,7 @@ from here import OFFER, Here
 from primitive_cases import ansatz
 from qiskit import ClassicalRegister, QuantumCircuit, transpile
 from qiskit.circuit import Clbit, Qubit
+from qiskit.circuit.classical import expr
 from qiskit.circuit.library import XGate
 from qiskit.quantum_info import DensityMatrix, SparsePauliOp
 from qiskit_aer import AerSimulator
@@ -56,6 +57,37 @@ def test_observables_and_counts_feel_the_noise(model: NoiseModel, bell: QuantumC
     counts = run(circuit=bell, shots=SHOTS, noise_model=model, seed=1).get_counts()
     assert abs((counts["01"] + counts["10"]) / SHOTS - DEPOLARIZED / 2) < 0.03
     assert counts == run(circuit=bell, shots=SHOTS, noise_model=model, seed=1).get_counts()
+
+
+@pytest.mark.parametrize("name", ["crz", "csx", "cswap", "cu"])
+def test_gates_that_density_matrices_do_not_take_run(model: NoiseModel, name: str) -> None:
+    circuit = QuantumCircuit(3)
+    circuit.h(0)
+    angles = {"crz": [0.3], "cu": [0.1, 0.2, 0.3, 0.4]}.get(name, [])
+    getattr(circuit, name)(*angles, *range(3 if name == "cswap" else 2))
+    value = run(circuit=circuit, observables=["IXX", "ZII"], shots=SHOTS, noise_model=model, seed=1)
+    exact = run(circuit=circuit, observables=["IXX", "ZII"])
+    assert (np.abs(value.values - exact.values) < 5 * value.standard_errors).all()
+
+
+def test_own_gates_and_a_lone_measurement_in_conditions_run(model: NoiseModel) -> None:
+    own = QuantumCircuit(1, name="own")
+    own.x(0)
+    circuit = QuantumCircuit(3, 1)
+    with circuit.if_test((0, 0)):
+        circuit.append(own.to_gate(), [2])
+        circuit.measure(2, 0)
+    assert run(circuit=circuit, shots=20, noise_model=model).get_counts() == {"1": 20}
+
+
+def test_a_condition_asks_for_bits_that_nothing_has_written(model: NoiseModel) -> None:
+    circuit = QuantumCircuit(2, 3)
+    with circuit.if_test(expr.less(circuit.cregs[0], 3)):
+        circuit.x(0)
+        circuit.cx(0, 1)
+    circuit.measure(0, 1)
+    counts = run(circuit=circuit, shots=SHOTS, noise_model=model, seed=1).get_counts()
+    assert counts["000"] / SHOTS == pytest.approx(DEPOLARIZED / 2, abs=0.03)
 
 
 def test_boxes_have_the_noise_of_what_is_in_them(model: NoiseModel) -> None:

@@ -205,6 +205,16 @@ def test_shots_are_those_of_the_run_or_of_the_backend(bell: QuantumCircuit) -> N
     assert sum(backend.run(bell).result().get_counts().values()) == 50
 
 
+def test_exact_probabilities_are_no_counts(bell: QuantumCircuit) -> None:
+    message = "PilotBackend.shots: None is not valid; expected a whole number of at least 1, since a backend's results"
+    with pytest.raises(DescriptionError, match=message):
+        PilotBackend(Here(), shots=None)  # type: ignore[arg-type] # as a stranger may
+    backend = PilotBackend(Here())
+    backend.set_options(shots=None)
+    with pytest.raises(DescriptionError, match=message):
+        backend.run(bell)
+
+
 def test_circuits_stay_on_their_qubits(bell: QuantumCircuit) -> None:
     here = Here()
     PilotBackend(here).run([bell, bell])

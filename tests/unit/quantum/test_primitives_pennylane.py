@@ -68,6 +68,16 @@ def test_exact_results_are_pennylanes(device: Any, weights: Any) -> None:
         np.testing.assert_allclose(given, wanted, atol=1e-9)
 
 
+def test_one_exact_value_has_double_precision(device: Any, weights: Any) -> None:
+    def one(weights: Any) -> Any:
+        layers(weights)
+        return qml.expval(HAMILTONIAN)
+
+    tape = qml.workflow.construct_tape(qml.QNode(one, device))(weights)
+    (value,) = qml.execute([tape], device, diff_method=None)
+    assert getattr(value, "dtype", None) == np.float64
+
+
 @pytest.mark.parametrize(
     ("kind", "method"),
     [

@@ -10,6 +10,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter, ParameterVector
 from qiskit.circuit.classical import expr, types
 from qiskit.circuit.library import quantum_volume
+from qiskit.quantum_info import SparseObservable, SparsePauliOp
 from qiskit_aer.noise import NoiseModel
 
 from pilot.descriptions import TaskDescription
@@ -359,6 +360,17 @@ def test_loops_that_are_left_and_boxes_run(make: Any) -> None:
     counts = run(prepare(TaskDescription(circuit=circuit, shots=shots, seed=1), offer())).get_counts()
     assert set(counts) == set(expected)
     assert all(abs(counts[key] / shots - chance) < 5 * (chance / shots) ** 0.5 for key, chance in expected.items())
+
+
+@pytest.mark.parametrize("nothing", [{}, SparseObservable.zero(2), SparsePauliOp(["ZZ"], [0.0])[:0]], ids=repr)
+@pytest.mark.parametrize("shots", [None, 10])
+def test_an_observable_without_terms_has_the_value_0(nothing: Any, shots: int | None) -> None:
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.measure_all()
+    result = run(prepare(TaskDescription(circuit=circuit, observables=nothing, shots=shots), offer()))
+    assert result.values.tolist() == [0.0]
+    assert result.standard_errors.tolist() == [0.0]
 
 
 def test_a_box_of_gates_has_exact_results() -> None:

@@ -95,6 +95,8 @@ class Simulated:
         if self.simulator == "default.qubit" and self.method != "execute":
             tapes = [_countable(one) for one in tapes]
         given = getattr(device, self.method)(tapes, config)
+        if self.method == "execute":
+            return [_arrays(one) for one in given]
         if self.method != "execute_and_compute_derivatives":
             return list(given)
         # default.qubit gives those of a state as one array, where those of all else are a tuple
@@ -102,7 +104,14 @@ class Simulated:
             tuple(one) if isinstance(one, np.ndarray) and len(tape.trainable_params) > 1 else one
             for tape, one in zip(tapes, given[1], strict=True)
         ]
-        return list(zip(given[0], jacobians, strict=True))
+        return list(zip(map(_arrays, given[0]), jacobians, strict=True))
+
+
+def _arrays(result: Any) -> Any:
+    """The result with arrays in the place of Python's numbers: torch would make single precision of these."""
+    if isinstance(result, tuple | list):
+        return type(result)(map(_arrays, result))
+    return np.asarray(result, dtype=np.float64) if type(result) is float else result
 
 
 def _countable(tape: QuantumScript) -> QuantumScript:
