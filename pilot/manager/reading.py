@@ -23,6 +23,7 @@ from pilot.manager.recorded import RecordedTasks
 from pilot.manager.sqlite_reader import FileReader
 from pilot.manager.table import TaskTable
 from pilot.manager.view import SessionView
+from pilot.manager.workers import Workers
 from pilot.publishing import publish
 from pilot.results import Outcome, TaskInfo, Value
 from pilot.states import TaskState
@@ -47,7 +48,7 @@ class _ReadState:
             if lost := tell_lost(path, counted, self.journal.commits()):
                 log.warning("%s", lost)
             restored = recovery.read(self.journal, folder.path, rejoin=False)
-        self._workers = restored.workers
+        self._workers = Workers(self.journal)
         self._functions = restored.functions
         known = WeakValueDictionary({one.digest: one for one in restored.functions})
         #: Handles of those that had ended are made from the journal when they are asked for.

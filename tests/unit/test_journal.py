@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
 from pilot.manager import recovery
 from pilot.manager import sqlite as journal_module
@@ -19,6 +20,7 @@ from pilot.manager.journal import (
     AttemptRow,
     EstimateRow,
     FunctionRow,
+    PilotRow,
     SessionRow,
     TaskRow,
     TermsRow,
@@ -227,6 +229,14 @@ def test_a_manager_that_attaches_knows_the_estimates(path: Path, book: Book) -> 
     book.journal.forget([1])
     assert book.journal.flush(10.0)
     assert book.journal.rows(EstimateRow) == []
+
+
+def test_the_id_of_a_pilot_is_not_given_again_when_another_ones_row_is_gone(path: Path, book: Book) -> None:
+    wanted = msgspec.msgpack.encode(PilotDescription(cores_per_node=1))
+    for number in (1, 10, 7):
+        book.journal.put(PilotRow(f"pilot-{number}", wanted))
+    assert book.journal.flush(10.0)
+    assert recovery.read(book.journal, path.parent).last_pilot == 10
 
 
 @pytest.mark.parametrize("is_open", [True, False])
