@@ -57,12 +57,16 @@ def read(session_dir: str | os.PathLike[str]) -> History:
     folder = SessionFolder.find(session_dir)
     folder.check_private()
     journal = FileReader(folder.journal_path)
-    with closing(journal), journal.frozen():
-        restored = recovery.read(journal, folder.path, rejoin=False)
-        ended = RecordedTasks(journal, WeakValueDictionary()).read(1, restored.last_task)
-        estimates = {row.task: unpack_estimates(row.estimates) for row in journal.rows(EstimateRow)}
-        needs = journal.needs()
-        qpus = {row.worker: row.qpu for row in journal.rows(WorkerRow)}
+    with closing(journal):
+        return journal.at_one_moment(lambda: _read(folder, journal))
+
+
+def _read(folder: SessionFolder, journal: FileReader) -> History:
+    restored = recovery.read(journal, folder.path, rejoin=False)
+    ended = RecordedTasks(journal, WeakValueDictionary()).read(1, restored.last_task)
+    estimates = {row.task: unpack_estimates(row.estimates) for row in journal.rows(EstimateRow)}
+    needs = journal.needs()
+    qpus = {row.worker: row.qpu for row in journal.rows(WorkerRow)}
     tasks = []
     for entry, outcome, *_ in ended:
         if outcome is None or outcome.status != OK:

@@ -260,6 +260,31 @@ def test_a_reader_sees_what_a_manager_has_written_since(path: Path, is_open: boo
         later.close()
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+def test_what_is_read_at_one_moment_is_so_when_a_manager_comes_meanwhile(path: Path, is_open: bool) -> None:
+    first = SqliteJournal(path)
+    first.start(lambda marks: None)
+    first.extend([task(id, "before" * 100) for id in range(1, 1000)])
+    first.close()
+    managers: list[SqliteJournal] = []
+
+    def read() -> tuple[set[str], set[str]]:
+        begin = {row.name for row in reader.unfinished()[:400]}
+        if not managers:
+            managers.append(SqliteJournal(path, is_there=True))
+            managers[0].start(lambda marks: None)
+            managers[0].extend([task(id, "since" * 100) for id in range(1, 1000)])
+            assert managers[0].flush(60)
+            if not is_open:
+                managers[0].close()
+        return begin, {row.name for row in reader.rows(TaskRow)}
+
+    with contextlib.closing(FileReader(path)) as reader:
+        begin, all_ = reader.at_one_moment(read)
+    assert begin == all_ == {"since" * 100}
+    managers[0].close()
+
+
 def test_a_session_of_before_has_no_estimates(path: Path, book: Book) -> None:
     book.journal.close()
     with contextlib.closing(sqlite3.connect(path)) as db:
