@@ -22,6 +22,8 @@ from pilot.wire.session import memory_of
 
 #: Seconds that `Pilot.cancel` waits until the pilot is over.
 CANCEL_SECONDS = 10.0
+#: States in which a pilot has a cluster.
+_WITH_CLUSTER = (PilotState.ACTIVE, PilotState.DRAINING)
 
 
 class Pilot:
@@ -153,19 +155,28 @@ class Pilot:
 
         Raises:
             PilotFailed: the pilot failed.
-            PilotError: it has ended, or ends just now; or this process is connected to another Ray cluster.
+            PilotError: it has ended, ends just now or is started again; or this process is connected to another Ray
+                cluster.
+            SessionError: the manager is closed.
             NotImplementedError: the engine has no native client.
         """
-        if is_final(state := self.wait()):
-            raise PilotError(f"pilot {self.name} is {state.value}: it has no client any more; submit another pilot")
+        self.wait()
+        self._check_has_client()
+        engine = registry.load("pilot.engines", self.description.engine)
         try:
-            return self._clients.open(registry.load("pilot.engines", self.description.engine), self._client)
+            return self._clients.open(engine, self._client, self._check_has_client)
         except NotImplementedError as error:
             text = f"pilot {self.name}: {error}; describe it with engine='dask' or 'ray', or use the manager"
             raise NotImplementedError(text) from error
         except OSError as error:  # it ends just now
             text = f"the client of pilot {self.name}, which is {self._state.value}, cannot connect: {error_text(error)}"
             raise PilotError(text) from error
+
+    def _check_has_client(self) -> None:
+        """Raise PilotError when its cluster has ended, or SessionError when its manager was closed."""
+        self._keeper.check_open()
+        if (state := self._state) not in _WITH_CLUSTER:
+            raise PilotError(f"pilot {self.name} is {state.value}: it has no client any more; submit another pilot")
 
     def __reduce__(self) -> Any:
         raise TypeError("a Pilot cannot be pickled: a task can take its name along")
@@ -231,7 +242,7 @@ def change_pilot(pilot: Pilot, state: PilotState, reason: str) -> None:
         pilot._state, pilot.reason = state, reason
         pilot.times.setdefault(state, time.time())
         pilot._changed.notify_all()
-    if state not in (PilotState.ACTIVE, PilotState.DRAINING):
+    if state not in _WITH_CLUSTER:
         pilot._clients.close_soon()
 
 
