@@ -3,6 +3,7 @@ processes."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections import deque
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that an engine may take to end.
 STOP_SECONDS = 20.0
+#: The files of so many workers that are gone are kept.
+FILES_KEPT = 100
 
 
 class WorkerProcesses:
@@ -55,6 +58,8 @@ class WorkerProcesses:
         self.folder = engine.allocation.folder / "workers"
         #: Ends of workers that are not taken in yet: name, reason, and whether no task is the cause.
         self.exits: deque[tuple[str, str, bool]] = deque()
+        #: Workers that are gone and whose files are kept, the last one last.
+        self._kept: dict[str, None] = {}
 
     def start_engine(self, on_started: Callable[[], None]) -> None:
         """Start the engine, then call ``on_started``, in the engine's thread."""
@@ -112,6 +117,16 @@ class WorkerProcesses:
         """Take in that a worker is gone. Any thread may call it."""
         self.exits.append((name, reason, blameless))
         self._wake()
+
+    def keep_files(self, name: str) -> None:
+        """Keep the files of a worker that is gone, and remove those of an earlier one: a pilot may replace its workers
+        without end."""
+        self._kept[name] = None
+        if len(self._kept) > FILES_KEPT:
+            del self._kept[first := next(iter(self._kept))]
+            for path in self.folder.glob(f"{first}.*"):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def stop(self) -> None:
         """End the engine. Blocks, for `STOP_SECONDS` at most: what hangs is killed with the agent's processes."""

@@ -358,6 +358,7 @@ class WorkerPool:
         exits = self._processes.exits
         while exits:
             name, reason, blameless = exits.popleft()
+            self._processes.keep_files(name)
             if (worker := self.workers.get(name)) is not None and worker.exit is None:
                 worker.exit = (now + EXIT_GRACE, reason)
                 worker.blameless |= blameless

@@ -109,6 +109,9 @@ class Engine(ABC):
     def connect(cls, client: Mapping[str, str]) -> Any:
         """The engine's native client, in the user's process.
 
+        Args:
+            client: of `client`, and "nodes": on how many nodes the pilot's workers are.
+
         Raises:
             NotImplementedError: it has none.
         """

@@ -164,7 +164,7 @@ class Agents:
             agent.link.repeat(message)
         elif isinstance(message, messages.OutcomesReport):
             outcomes = messages.decode_outcomes(frames[0])
-            if message.worker not in self._state.workers:
+            if not self._state.workers.has(message.worker):
                 self._record_worker(agent, message)
             self._feed(events.OutcomesArrived(pilot, message.batch, message.worker, outcomes))
         elif isinstance(message, messages.UnfinishedTasks):
@@ -238,7 +238,7 @@ class Agents:
         """The first outcome of a worker has come: where the worker is goes into the record."""
         host = agent.hosts.get(message.node, agent.host or "")
         row = WorkerRow(message.worker, message.node, host, " ".join(message.gpus), message.qpu or None)
-        self._state.workers[message.worker] = row
+        self._state.workers.add(row)
         self._state.journal.put(row)
 
     def _joined(self, agent: _Agent, hello: messages.Hello) -> None:

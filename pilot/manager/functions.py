@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import logging
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pilot.errors import DescriptionError, invalid
+from pilot.errors import invalid
 from pilot.interfaces import WorkFunction
 from pilot.manager.state import SessionState
 from pilot.scheduling.records import FunctionRecord
@@ -21,37 +20,10 @@ from pilot.worker.surroundings import InSurroundings
 
 log = logging.getLogger(__name__)
 
-#: Fields of `TaskDescription` that other systems take beside a call's own arguments.
-OPTIONS = frozenset(
-    {"priority", "retries", "retry_on", "retry_delay", "timeout", "expected_duration", "depends_on"}
-    | {"num_cpus", "num_gpus", "ranks", "pilot", "pilots", "labels"}
-)
 #: A warning is logged when a function of so many bytes is pickled again and again.
 LARGE_FUNCTION = 1 << 20
 #: Of functions that never change so many bytes of pickles are kept, and a few more.
 KEPT_BYTES = 64 << 20
-
-
-def check_options(work: Any, kwargs: Mapping[str, Any]) -> None:
-    """Refuse an argument that the callable does not take, where it is a field of `TaskDescription`.
-
-    Raises:
-        DescriptionError: with how it is written.
-    """
-    try:
-        parameters = inspect.signature(work, follow_wrapped=False).parameters
-    except (TypeError, ValueError):  # a callable that does not say what it takes
-        return
-    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-    for name in OPTIONS.intersection(kwargs):
-        if not takes_any and name not in parameters:
-            called = name_of(work)
-            raise DescriptionError(
-                f"submit_task: {called} has no argument {name!r}; as a field of the task it is written "
-                f"submit_task(TaskDescription(function={called}, args=[…], {name}=…))",
-                field=name,
-                given=kwargs[name],
-            )
 
 
 class _Known(NamedTuple):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from pilot.manager import recovery
-from pilot.manager.journal import EstimateRow, unpack_estimates
+from pilot.manager.journal import EstimateRow, WorkerRow, unpack_estimates
 from pilot.manager.recorded import RecordedTasks
 from pilot.manager.recovery import RestoredPilot
 from pilot.manager.sqlite_reader import FileReader
@@ -57,16 +57,20 @@ def read(session_dir: str | os.PathLike[str]) -> History:
     folder = SessionFolder.find(session_dir)
     folder.check_private()
     journal = FileReader(folder.journal_path)
-    with closing(journal), journal.frozen():
-        restored = recovery.read(journal, folder.path, rejoin=False)
-        ended = RecordedTasks(journal, WeakValueDictionary()).read(1, restored.last_task)
-        estimates = {row.task: unpack_estimates(row.estimates) for row in journal.rows(EstimateRow)}
-        needs = journal.needs()
+    with closing(journal):
+        return journal.at_one_moment(lambda: _read(folder, journal))
+
+
+def _read(folder: SessionFolder, journal: FileReader) -> History:
+    restored = recovery.read(journal, folder.path, rejoin=False)
+    ended = RecordedTasks(journal, WeakValueDictionary()).read(1, restored.last_task)
+    estimates = {row.task: unpack_estimates(row.estimates) for row in journal.rows(EstimateRow)}
+    needs = journal.needs()
+    qpus = {row.worker: row.qpu for row in journal.rows(WorkerRow)}
     tasks = []
     for entry, outcome, *_ in ended:
         if outcome is None or outcome.status != OK:
             continue
-        worker = restored.workers.get(entry.worker or "")
         tasks.append(
             Ran(
                 id=entry.id,
@@ -75,7 +79,7 @@ def read(session_dir: str | os.PathLike[str]) -> History:
                 terms=entry.terms,
                 submitted=entry.submitted,
                 seconds=outcome.seconds,
-                qpu=worker.qpu if worker is not None else None,
+                qpu=qpus.get(entry.worker or ""),
                 needs=needs.get(entry.id, ()),
                 estimates=estimates.get(entry.id, ()),
                 ended=outcome.started + outcome.seconds,

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pilot.manager.handles import Task, entry_of, outcome_of
-from pilot.manager.journal import JournalReader, Recorded, WorkerRow
+from pilot.manager.journal import JournalReader, Recorded
 from pilot.manager.live import LiveOutput
 from pilot.manager.pilots import Pilot
+from pilot.manager.workers import Workers
 from pilot.results import TaskInfo
 
 
 def task_info(
     task: Task,
     pilots: Mapping[str, Pilot],
-    workers: Mapping[str, WorkerRow],
+    workers: Workers,
     journal: JournalReader,
     live: LiveOutput | None = None,
 ) -> TaskInfo:
@@ -23,12 +24,12 @@ def task_info(
     Args:
         task: which.
         pilots: of the session, by id.
-        workers: of the session, by name.
+        workers: of the session.
         journal: has what the outcome of an earlier manager's task wrote.
         live: has what a task that runs has written; None: that is not known.
     """
     entry, outcome = entry_of(task), outcome_of(task)
-    pilot, worker = pilots.get(entry.pilot or ""), workers.get(entry.worker or "")
+    pilot, worker = pilots.get(entry.pilot or ""), workers.get(entry.worker)
     stdout: str | None = None
     stderr: str | None = None
     if outcome is not None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import cache
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -51,28 +48,6 @@ def check_same(task: Task, known: KeyRow, key: Key) -> None:
             field="key",
             given=key.name,
         )
-
-
-def keyed(work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str) -> TaskDescription:
-    """The description of a call with a key. One that the callable could want itself is not taken from it."""
-    if "key" in _arguments_of(work):
-        raise DescriptionError(
-            f"key: {work!r} has an argument of this name itself; give a TaskDescription, with a key for the task and "
-            "kwargs for the function",
-            field="key",
-            given=key,
-        )
-    return TaskDescription(function=work, args=args, kwargs=kwargs, key=key)
-
-
-def _arguments_of(work: Any) -> Collection[str]:
-    """The names of a callable's arguments; none where it does not say what it takes."""
-    if type(work) is FunctionType and not work.__dict__:  # nothing stands for its own: 25 µs less
-        code = work.__code__
-        return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    with contextlib.suppress(TypeError, ValueError):
-        return inspect.signature(work).parameters
-    return ()
 
 
 def key_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord]) -> Key:

@@ -22,6 +22,8 @@ from pilot.wire.session import memory_of
 
 #: Seconds that `Pilot.cancel` waits until the pilot is over.
 CANCEL_SECONDS = 10.0
+#: States in which a pilot has a cluster.
+_WITH_CLUSTER = (PilotState.ACTIVE, PilotState.DRAINING)
 
 
 class Pilot:
@@ -46,6 +48,8 @@ class Pilot:
         self.nodes: tuple[str, ...] = ()
         #: The properties of its devices, as far as they have reported.
         self.qpus: tuple[QPUInfo, ...] = ()
+        #: How many of them there were at most since it was started; and what clients need to connect.
+        self._most_nodes = 0
         self._client: dict[str, str] = {}
         self._clients = Clients()
         #: The resource manager's text about its job, such as "Slurm job 17: pending: Priority"; "" until there is one.
@@ -153,19 +157,35 @@ class Pilot:
 
         Raises:
             PilotFailed: the pilot failed.
-            PilotError: it has ended, or ends just now; or this process is connected to another Ray cluster.
+            PilotError: it has ended, ends just now or is started again; or this process is connected to another Ray
+                cluster.
+            SessionError: the manager is closed.
             NotImplementedError: the engine has no native client.
         """
-        if is_final(state := self.wait()):
-            raise PilotError(f"pilot {self.name} is {state.value}: it has no client any more; submit another pilot")
+        self.wait()
+        self._check_has_client()
+        engine = registry.load("pilot.engines", self.description.engine)
         try:
-            return self._clients.open(registry.load("pilot.engines", self.description.engine), self._client)
+            return self._clients.open(engine, self._address(), self._check_has_client)
         except NotImplementedError as error:
             text = f"pilot {self.name}: {error}; describe it with engine='dask' or 'ray', or use the manager"
             raise NotImplementedError(text) from error
         except OSError as error:  # it ends just now
             text = f"the client of pilot {self.name}, which is {self._state.value}, cannot connect: {error_text(error)}"
             raise PilotError(text) from error
+
+    def _address(self) -> dict[str, str]:
+        """What `Engine.connect` needs. Until the nodes that it was requested with were all there, they are expected."""
+        with self._changed:
+            wanted = self.description.number_of_nodes
+            nodes = wanted if self._most_nodes < wanted else len(self.nodes)
+            return {**self._client, "nodes": str(nodes)}
+
+    def _check_has_client(self) -> None:
+        """Raise PilotError when its cluster has ended, or SessionError when its manager was closed."""
+        self._keeper.check_open()
+        if (state := self._state) not in _WITH_CLUSTER:
+            raise PilotError(f"pilot {self.name} is {state.value}: it has no client any more; submit another pilot")
 
     def __reduce__(self) -> Any:
         raise TypeError("a Pilot cannot be pickled: a task can take its name along")
@@ -231,7 +251,8 @@ def change_pilot(pilot: Pilot, state: PilotState, reason: str) -> None:
         pilot._state, pilot.reason = state, reason
         pilot.times.setdefault(state, time.time())
         pilot._changed.notify_all()
-    if state not in (PilotState.ACTIVE, PilotState.DRAINING):
+    if state not in _WITH_CLUSTER:
+        pilot._most_nodes = 0
         pilot._clients.close_soon()
 
 
@@ -239,6 +260,7 @@ def update_pilot(pilot: Pilot, client: dict[str, str], nodes: tuple[str, ...], q
     """Take in what a pilot's agent reports: what clients need to connect, its nodes and its devices."""
     with pilot._changed:
         pilot._client, pilot.nodes, pilot.qpus = client, nodes, qpus
+        pilot._most_nodes = max(pilot._most_nodes, len(nodes))
         pilot._changed.notify_all()
 
 

@@ -23,6 +23,7 @@ from pilot.manager.recorded import RecordedTasks
 from pilot.manager.sqlite_reader import FileReader
 from pilot.manager.table import TaskTable
 from pilot.manager.view import SessionView
+from pilot.manager.workers import Workers
 from pilot.publishing import publish
 from pilot.results import Outcome, TaskInfo, Value
 from pilot.states import TaskState
@@ -43,11 +44,10 @@ class _ReadState:
         self.pilots: dict[str, Pilot] = {}
         self.journal = FileReader(path)
         counted = read_count(path)
-        with self.journal.frozen():  # a manager may write meanwhile
-            if lost := tell_lost(path, counted, self.journal.commits()):
-                log.warning("%s", lost)
-            restored = recovery.read(self.journal, folder.path, rejoin=False)
-        self._workers = restored.workers
+        restored, commits = self.journal.at_one_moment(self._read)  # a manager may write meanwhile
+        if lost := tell_lost(path, counted, commits):
+            log.warning("%s", lost)
+        self._workers = Workers(self.journal)
         self._functions = restored.functions
         known = WeakValueDictionary({one.digest: one for one in restored.functions})
         #: Handles of those that had ended are made from the journal when they are asked for.
@@ -65,6 +65,9 @@ class _ReadState:
             task: Task = Task(self, entry)
             task.key = keys.get(entry.id)
             self.tasks.add(task)
+
+    def _read(self) -> tuple[recovery.Restored, int]:
+        return recovery.read(self.journal, self.folder.path, rejoin=False), self.journal.commits()
 
     def check_process(self) -> NoReturn:
         raise SessionError(

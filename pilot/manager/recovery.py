@@ -27,7 +27,6 @@ from pilot.manager.journal import (
     PilotRow,
     SessionRow,
     TermsRow,
-    WorkerRow,
     damaged,
     unpack,
     unpack_estimates,
@@ -77,10 +76,9 @@ class RestoredPilot(NamedTuple):
 class Restored(NamedTuple):
     """All that the journal knows."""
 
-    #: Functions, terms by id, and workers by name.
+    #: Functions, and terms by id.
     functions: list[FunctionRecord]
     terms: dict[int, Terms]
-    workers: dict[str, WorkerRow]
     #: Those of tasks that are in the journal; and keys of tasks that never came into it.
     keys: list[KeyRow]
     lost_keys: list[str]
@@ -94,7 +92,8 @@ class Restored(NamedTuple):
     kept_arguments: list[Value]
     #: The first task of each manager of the session, this one included.
     firsts: tuple[int, ...]
-    #: The highest id given to a function.
+    #: The highest number in the id of a pilot, and the highest id given to a function.
+    last_pilot: int
     last_function: int
     #: The highest id given to a task, and of a task that was forgotten; the highest number of a job of further nodes.
     last_task: int
@@ -144,9 +143,9 @@ def _read(journal: JournalReader, here: Path, rejoin: bool) -> Restored:
     pilots, last_job = _read_pilots(journal, moved_from is not None, rejoin)
     return Restored(
         functions=list(functions.values()),
+        last_pilot=max((_number(pilot.id) for pilot in pilots), default=0),
         last_function=max(functions, default=0),
         terms=terms,
-        workers={row.worker: row for row in journal.rows(WorkerRow)},
         keys=keys,
         lost_keys=lost_keys,
         pilots=pilots,
@@ -237,7 +236,7 @@ def _moved_from(before: str | None, here: Path) -> str | None:
 
 def _read_pilots(journal: JournalReader, moved: bool, rejoin: bool) -> tuple[list[RestoredPilot], int]:
     """Every pilot, and the highest number of a job of further nodes."""
-    rows = sorted(journal.rows(PilotRow), key=lambda row: int(row.id.rpartition("-")[2]))
+    rows = sorted(journal.rows(PilotRow), key=lambda row: _number(row.id))
     descriptions = {row.id: msgspec.msgpack.decode(row.description, type=PilotDescription) for row in rows}
     names = {id: description.name or id for id, description in descriptions.items()}
     parents = {row.pilot: row.parent for row in journal.rows(PilotParentRow)}
@@ -269,6 +268,11 @@ def _read_pilots(journal: JournalReader, moved: bool, rejoin: bool) -> tuple[lis
             pilot = _with_changes(pilot, "" if moved else row.mark, changes[id])
         pilots.append(pilot)
     return pilots, last_job
+
+
+def _number(pilot: str) -> int:
+    """What the id of a pilot ends with."""
+    return int(pilot.rpartition("-")[2])
 
 
 def _last_state(changes: list[PilotChangeRow]) -> tuple[PilotState, str]:

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
 from math import inf
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,23 +41,16 @@ def read(
     names = _names(pilots)
     handles = {task.id: task for task in unrecorded or () if only is None or task.id in only}
     journal = FileReader(folder.journal_path)
-    with closing(journal), journal.frozen():
-        runs = journal.runs()
-        cores = {
-            row.id: msgspec.msgpack.decode(row.terms, type=Terms).resources.cores for row in journal.rows(TermsRow)
-        }
-        qpus = {row.worker: row.qpu or "" for row in journal.rows(WorkerRow)}
-        attempts: defaultdict[int, list[AttemptRow]] = defaultdict(list)
-        for row in journal.rows(AttemptRow):
-            attempts[row.task].append(row)
-    found = _Found(names, qpus)
-    for id, submitted, pilot, worker, started, seconds, terms, ended in runs:
+    with closing(journal):
+        rows = journal.at_one_moment(lambda: _rows(journal))
+    found = _Found(names, rows.qpus)
+    for id, submitted, pilot, worker, started, seconds, terms, ended in rows.runs:
         if (only is not None and id not in only) or (ended is None and id in handles):
             continue
         handles.pop(id, None)
         run = (started, started + seconds) if started and seconds is not None else None
-        where = (pilot, worker, run, submitted, cores.get(terms, 1.0))
-        found.add(None if ended is None else TaskState(ended), *where, attempts.get(id, ()))
+        where = (pilot, worker, run, submitted, rows.cores.get(terms, 1.0))
+        found.add(None if ended is None else TaskState(ended), *where, rows.attempts.get(id, ()))
     for task in handles.values():
         entry = entry_of(task)
         state = entry.state if is_final(entry.state) else None
@@ -65,6 +59,28 @@ def read(
     spans = [_pilot_span(pilot, names[pilot.id], now) for pilot in pilots]
     goes_on = unrecorded is not None and not all(is_final(pilot.state) for pilot in pilots)
     return SessionSpans(spans, found.tasks, found.waiting, found.never_ran, now if goes_on else None, found.lost)
+
+
+class _Rows(NamedTuple):
+    """What a journal has, at one moment."""
+
+    runs: list[Any]
+    #: By the number of terms.
+    cores: dict[int, float]
+    #: By worker.
+    qpus: dict[str, str]
+    #: By task, those that did not count.
+    attempts: dict[int, list[AttemptRow]]
+
+
+def _rows(journal: FileReader) -> _Rows:
+    terms = journal.rows(TermsRow)
+    cores = {row.id: msgspec.msgpack.decode(row.terms, type=Terms).resources.cores for row in terms}
+    qpus = {row.worker: row.qpu or "" for row in journal.rows(WorkerRow)}
+    attempts: defaultdict[int, list[AttemptRow]] = defaultdict(list)
+    for row in journal.rows(AttemptRow):
+        attempts[row.task].append(row)
+    return _Rows(journal.runs(), cores, qpus, attempts)
 
 
 class _Found:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pilot.errors import ErrorCode, SessionError
 from pilot.manager.journal import (
@@ -23,20 +22,11 @@ from pilot.manager.journal import (
     unpack,
     unpack_needs,
 )
+from pilot.manager.journal_file import JournalFile
 from pilot.results import OK, Value
 from pilot.states import TaskState
 
-
-def connect_to_read(journal: Path) -> sqlite3.Connection:
-    """A connection that only reads. Without a log beside it (``-wal``) nobody writes the file; to open it as immutable
-    makes no log either."""
-    mode = "mode=ro" if log_of(journal).exists() else "immutable=1"
-    return sqlite3.connect(f"{journal.as_uri()}?{mode}", uri=True, check_same_thread=False, isolation_level=None)
-
-
-def log_of(journal: Path) -> Path:
-    """The file with what is not in the journal's own file yet; it is there as long as somebody may write."""
-    return journal.with_name(f"{journal.name}-wal")
+T = TypeVar("T")
 
 
 #: In a forked child, the connections of its parent: they would be closed when nothing refers to them.
@@ -82,16 +72,6 @@ class SqliteReader(JournalReader):
     def __del__(self) -> None:
         if self._connection is not None:
             self._connection.close()  # made after `close`
-
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
-        """In the block all is read as it is at one moment, whatever is written meanwhile."""
-        with self._lock:
-            self.query("BEGIN")
-            try:
-                yield
-            finally:
-                self.query("ROLLBACK")
 
     def forked(self) -> None:
         """A child must not use, nor close, a connection of its parent (sqlite.org, How To Corrupt, 2.6)."""
@@ -219,33 +199,38 @@ class FileReader(SqliteReader):
     """Reads the journal of a session that another manager may have, or open meanwhile; changes nothing."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, partial(connect_to_read, path))
-        self._files = path, log_of(path)
-        #: When they were written, where the connection was told that nobody writes them; None: SQLite looks itself.
-        self._unchanged: tuple[int, ...] | None = None
+        self._file = JournalFile(path)
+        super().__init__(path, self._file.connect)
 
     def query(self, sql: str, *values: Any) -> list[Any]:
         with self._lock:
-            if self._connection is None or not self._connection.in_transaction:
-                self._look()
-            return super().query(sql, *values)
+            if self._connection is not None and self._connection.in_transaction:
+                return super().query(sql, *values)
+            return self._steady(partial(super().query, sql, *values))
 
-    def _look(self) -> None:
-        """When a manager has come or gone, the file has to be opened anew: SQLite keeps the pages of one that it was
-        told nobody writes."""
-        written = self.mark()
-        unchanged = None if written[1] else written
-        if unchanged != self._unchanged:
-            self._unchanged = unchanged
-            self.close()
+    def at_one_moment(self, read: Callable[[], T]) -> T:
+        """What ``read`` returns. All that it reads is as it is at one moment, whatever is written meanwhile; it is
+        called again when a manager comes meanwhile."""
+        with self._lock:
+            return self._steady(partial(self._in_transaction, read))
 
     def mark(self) -> tuple[int, int]:
-        """When the file and its log were written last, in nanoseconds; 0: it is not there."""
-        return _written(self._files[0]), _written(self._files[1])
+        """As `JournalFile.mark`."""
+        return self._file.mark()
 
+    def _in_transaction(self, read: Callable[[], T]) -> T:
+        super().query("BEGIN")
+        try:
+            return read()
+        finally:
+            super().query("ROLLBACK")
 
-def _written(file: Path) -> int:
-    try:
-        return file.stat().st_mtime_ns
-    except OSError:
-        return 0
+    def _steady(self, read: Callable[[], T]) -> T:
+        return self._file.steady(partial(self._anew, read))
+
+    def _anew(self, read: Callable[[], T]) -> T:
+        """When a manager has come or gone, the file has to be opened anew: SQLite keeps the pages of one that it was
+        told nobody writes."""
+        if not self._file.is_current():
+            self.close()
+        return read()

@@ -22,7 +22,7 @@ from pilot.manager.commits import Commits
 from pilot.manager.handles import Failed, Task, call_back, settle
 from pilot.manager.infos import task_info
 from pilot.manager.jobs import PlaceholderJobs
-from pilot.manager.journal import FunctionRow, Journal, KeyRow, PilotRow, Recorded, WorkerRow, unpack
+from pilot.manager.journal import FunctionRow, Journal, KeyRow, PilotRow, Recorded, unpack
 from pilot.manager.live import LiveOutput
 from pilot.manager.mailbox import Mailbox
 from pilot.manager.notebook import is_interactive
@@ -32,6 +32,7 @@ from pilot.manager.recorded import RecordedTasks
 from pilot.manager.recovery import Restored
 from pilot.manager.sharing import SharedFiles, files_of
 from pilot.manager.table import TaskTable
+from pilot.manager.workers import Workers
 from pilot.resources import Terms
 from pilot.results import CANCELLED, Outcome, TaskInfo, Value
 from pilot.scheduling import events
@@ -108,7 +109,7 @@ class SessionState:
         #: By the key that a user gave: the task, and what was submitted.
         self.keys: dict[str, KeyRow] = {}
         #: The workers of which an outcome came.
-        self.workers: dict[str, WorkerRow] = {}
+        self.workers = Workers(journal)
         #: Terms that some pilot can run, as far as is known, each as itself; emptied when that may have changed.
         self.servable: dict[Terms, Terms] = {}
         #: The last of the tasks that were forgotten: an attached manager gives none of their ids to others.
@@ -209,7 +210,6 @@ class SessionState:
                 raise wanted.wrong("name", "a name that no other pilot of this manager has")
             pilot = self._add_pilot(f"pilot-{next(self.pilot_ids)}", wanted, ancestors)
             self._look_far(wanted)
-            # no row is missing before another one: who attaches goes on from their number
             self.journal.put(PilotRow(pilot.id, msgspec.msgpack.encode(wanted)))
         return pilot
 
@@ -296,8 +296,7 @@ class SessionState:
         for function in restored.functions:
             self.functions[function.digest] = function
         self.function_ids = itertools.count(restored.last_function + 1)
-        self.workers = restored.workers
-        self.pilot_ids = itertools.count(len(restored.pilots) + 1)
+        self.pilot_ids = itertools.count(restored.last_pilot + 1)
         self.last_forgotten = restored.last_forgotten
         self.observers.first_task = restored.last_task + 1
         self.task_ids = itertools.count(restored.last_task + 1)

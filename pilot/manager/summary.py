@@ -13,7 +13,7 @@ import msgspec
 
 from pilot.errors import ERRORS, ErrorCode, SessionError
 from pilot.manager.journal import SCHEMA, unpack
-from pilot.manager.sqlite_reader import connect_to_read, log_of
+from pilot.manager.journal_file import JournalFile
 from pilot.results import TIMED_OUT, Failure
 from pilot.states import PilotState, TaskState, is_final
 from pilot.wire import names
@@ -95,33 +95,39 @@ def summary(path: Path) -> Summary:
         SessionError: there is no session in this folder, a later version has made it, or its journal cannot be read.
     """
     folder = SessionFolder.find(path)
-    in_use, journal = folder.lock.is_held(), folder.journal_path
+    journal = JournalFile(folder.journal_path)
     try:
-        with contextlib.closing(connect_to_read(journal)) as db:
-            schema = _schema(db)
-            if schema > SCHEMA:
-                raise SessionError(
-                    f"the session {folder.path} was made by a later version of quantum-pilot: use that version",
-                    path=str(folder.path),
-                )
-            first = "SELECT min(time) FROM (SELECT time FROM pilot_changes UNION ALL SELECT submitted FROM tasks)"
-            files = [about.st_size for about in _present(folder.spool.glob("*"))]
-            return Summary(
-                path=str(folder.path),
-                name=next((name for name, named in names.known().items() if named == folder.path), ""),
-                schema=schema,
-                in_use=in_use,
-                started=db.execute(first).fetchone()[0],
-                changed=max(about.st_mtime for about in _present((journal, log_of(journal)))),
-                pilots=_pilots(db, schema),
-                tasks=_tasks(db),
-                errors=_errors(db),
-                spool_files=len(files),
-                spool_bytes=sum(files),
-            )
+        return journal.steady(lambda: _summary(folder, journal))
     except (sqlite3.Error, msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
-        where = str(journal)
+        where = str(journal.path)
         raise SessionError(f"{where} is not the journal of a session, or is damaged: {error}", path=where) from error
+
+
+def _summary(folder: SessionFolder, journal: JournalFile) -> Summary:
+    in_use = folder.lock.is_held()
+    with contextlib.closing(journal.connect()) as db:
+        db.execute("BEGIN")  # all of it at one moment
+        schema = _schema(db)
+        if schema > SCHEMA:
+            raise SessionError(
+                f"the session {folder.path} was made by a later version of quantum-pilot: use that version",
+                path=str(folder.path),
+            )
+        first = "SELECT min(time) FROM (SELECT time FROM pilot_changes UNION ALL SELECT submitted FROM tasks)"
+        files = [about.st_size for about in _present(folder.spool.glob("*"))]
+        return Summary(
+            path=str(folder.path),
+            name=next((name for name, named in names.known().items() if named == folder.path), ""),
+            schema=schema,
+            in_use=in_use,
+            started=db.execute(first).fetchone()[0],
+            changed=journal.changed(),
+            pilots=_pilots(db, schema),
+            tasks=_tasks(db),
+            errors=_errors(db),
+            spool_files=len(files),
+            spool_bytes=sum(files),
+        )
 
 
 def _present(files: Iterable[Path]) -> Iterator[os.stat_result]:

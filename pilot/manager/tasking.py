@@ -10,9 +10,7 @@ from pilot.descriptions import TaskDescription
 from pilot.descriptions.tasks import with_key, with_place
 from pilot.errors import DescriptionError
 from pilot.manager import maps, windows
-from pilot.manager.functions import OPTIONS, check_options
 from pilot.manager.handles import Task, tasks_of
-from pilot.manager.keys import keyed
 from pilot.manager.maps import ChunkSize, MapResult, check_fields, without_key
 from pilot.manager.objects import ObjectRef
 from pilot.manager.resubmission import Resubmission
@@ -20,6 +18,7 @@ from pilot.manager.session import Session
 from pilot.manager.submitting import Submitter
 from pilot.resources import PLAIN
 from pilot.worker.current import CurrentOwner
+from pilot.worker.described import check_options, keyed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,7 +79,7 @@ class TaskSession(Session):
             if args or kwargs:
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
             return self._submitter.submit_described(with_key(TaskDescription.build(work), key))
-        if kwargs and not OPTIONS.isdisjoint(kwargs):
+        if kwargs:
             check_options(work, kwargs)
         if key is not None:
             return self._submitter.submit_described(keyed(work, args, kwargs, key))

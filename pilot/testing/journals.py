@@ -167,7 +167,7 @@ class JournalContract:
         (function,) = restored.functions
         assert (function.id, function.name, function.code) == (1, "work", b"code")
         assert restored.terms == {1: PLAIN, 2: PAIR}
-        assert restored.workers == {"w": WorkerRow("w", "node-0", "host", "0 1", None)}
+        assert filled.row(WorkerRow, "w") == WorkerRow("w", "node-0", "host", "0 1", None)
         first, second = restored.pilots
         assert (first.description, first.mark, first.state) == (WANTED, "", PilotState.NEW)  # moved: it starts anew
         assert (first.succeeded, first.reported, first.native_id) == (True, True, "4711:1.00")

@@ -48,19 +48,29 @@ def use_scratch(given: str) -> None:
 
 
 def socket_folder(mark: str) -> Path:
-    """The folder for their sockets: the same folder if its path is short enough, else one of that name elsewhere.
+    """The folder for their sockets: the same folder if its path is short enough, else one of that name elsewhere. One
+    whose path is no UTF-8 text, which Dask cannot send, is the last choice.
 
     Raises:
         SessionError: there is no folder with a path that is short enough.
     """
     folders = [scratch(mark), *_short_folders(mark)]
-    for folder in folders:
+    for folder in sorted(folders, key=lambda folder: not is_text(folder)):
         if len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES and os.access(folder.parent, os.W_OK | os.X_OK):
             return folder
     raise SessionError(
         f"the paths of sockets would be too long below {' and '.join(str(folder.parent) for folder in folders)}: set "
         f"TMPDIR to a folder on this host with a path of at most {SOCKET_FOLDER_BYTES - len(folders[0].name) - 1} bytes"
     )
+
+
+def is_text(folder: Path) -> bool:
+    """True for a path that is UTF-8 text."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _short_folders(mark: str) -> list[Path]:
@@ -87,7 +97,8 @@ def make_folders(mark: str) -> None:
     for folder in {temporary, short}:
         folder.mkdir(mode=0o700)
     if short != temporary:
-        log.warning("the path %s is too long for sockets: they are in %s", temporary, short)
+        why = "too long for sockets" if is_text(temporary) else "no UTF-8 text, and not for sockets"
+        log.warning("the path %s is %s: they are in %s", temporary, why, short)
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     os.environ[SOCKETS] = str(short)
     use_socket_folder()
@@ -102,7 +113,9 @@ def use_socket_folder() -> None:
     """Have this process's multiprocessing use it as well; child processes inherit the setting."""
     config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
     if SOCKETS in os.environ and "tempdir" not in config:
-        config["tempdir"] = tempfile.mkdtemp(prefix="pymp-", dir=sockets())
+        folder = sockets() / "pymp"  # one for all: workers that are killed leave none behind
+        folder.mkdir(mode=0o700, exist_ok=True)
+        config["tempdir"] = str(folder)
 
 
 def remove_folders() -> None:

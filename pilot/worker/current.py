@@ -16,6 +16,7 @@ from pilot.results import CANCELLED, OK
 from pilot.wire import payload
 from pilot.worker.calls import TaskCalls, here
 from pilot.worker.child_tasks import ChildTask
+from pilot.worker.described import check_options, keyed
 from pilot.worker.packing import Packer
 
 R = TypeVar("R")
@@ -73,7 +74,8 @@ class CurrentManager:
                 task plus 1, so that tasks that others wait for go first.
             args: arguments of the callable, child tasks among them.
             key: names the task in the session. When this task runs again, the same key gives the child of before; one
-                that was cancelled or failed is submitted again.
+                that was cancelled or failed is submitted again. An argument of the callable's own that is called
+                ``key`` can be given in a description.
             kwargs: the same as ``args``, by name.
 
         Raises:
@@ -118,7 +120,11 @@ class CurrentManager:
             if args or kwargs:
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
             return with_key(TaskDescription.build(work), key)
-        return TaskDescription(function=work, args=args, kwargs=kwargs, key=key)
+        if kwargs:
+            check_options(work, kwargs)
+        if key is not None:
+            return keyed(work, args, kwargs, key)
+        return TaskDescription(function=work, args=args, kwargs=kwargs)
 
     def _submit(self, wanted: list[TaskDescription]) -> list[ChildTask[Any]]:
         self._check()

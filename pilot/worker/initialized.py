@@ -13,8 +13,11 @@ from pilot.wire import payload
 from pilot.wire.callables import name_of
 from pilot.worker import task_process
 
+#: Functions with an initializer that a worker keeps, with all that their initializers have set: those that ran last.
+MOST_READY = 32
+
 _state: dict[str, Any] = {}
-#: Functions whose initializer has run in this process, by `Initialized.key`.
+#: Functions whose initializer has run in this process, by `Initialized.key`; the one that ran last is the last.
 _ready: dict[bytes, Callable[..., Any]] = {}
 
 
@@ -64,7 +67,7 @@ class Initialized(WorkFunction):
         Raises:
             Exception: what the function raises, or the initializer, which the next task calls again then.
         """
-        if (function := _ready.get(self.key)) is None:
+        if (function := _ready.pop(self.key, None)) is None:
             initializer, initargs, function = payload.load(self.code)
             try:
                 task_process.call(initializer, initargs, {})
@@ -74,5 +77,7 @@ class Initialized(WorkFunction):
                         f"the initializer {name_of(initializer)} raised this, before the task's function ran"
                     )
                 raise
-            _ready[self.key] = function
+        _ready[self.key] = function
+        while len(_ready) > MOST_READY:
+            del _ready[next(iter(_ready))]
         return task_process.call(function, args, kwargs)

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
 import distributed
 import numpy as np
 import psutil
 import pytest
+from pilot_plugins.engines.dask import DaskEngine
 
-from pilot import Pilot, PilotDescription, PilotManager
+from pilot import Pilot, PilotDescription, PilotManager, registry
 from pilot.errors import PilotError, SessionError
+from pilot.manager.pilots import change_pilot, update_pilot
 from pilot.states import PilotState
 from pilot.testing import EngineContract
 from pilot.wire.processes import marked
@@ -39,6 +45,7 @@ class TestDask(EngineContract):
         with pilot.get_client() as client:
             assert client.submit(pow, 2, 5).result(timeout=60) == 32
             assert client.gather(client.map(abs, [-1, -2])) == [1, 2]
+            assert client.dashboard_link is None
 
     def test_values_of_all_sizes_go_to_a_task_and_back(self, pilot: Pilot) -> None:
         with pilot.get_client() as client:
@@ -62,6 +69,49 @@ class TestDask(EngineContract):
             folder.chmod(0o700)
 
 
+def test_workers_of_dask_that_are_killed_leave_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., object]
+) -> None:
+    """In a folder whose path is no UTF-8 text, which Dask cannot send."""
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    Path(folder).mkdir()
+    monkeypatch.setenv("TMPDIR", folder)
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+    with PilotManager(tmp_path / "session") as manager:
+        pilot = manager.submit_pilot(PilotDescription(engine="dask", cores_per_node=1))
+        pids = [manager.submit_task(os.getpid).result(timeout=60)]
+        sockets = Path(pilot._client["address"].removeprefix("unix://")).parent
+        for _ in range(2):
+            os.kill(pids[-1], signal.SIGKILL)
+            eventually(lambda: not psutil.pid_exists(pids[-1]), timeout=60)
+            pids.append(manager.submit_task(os.getpid).result(timeout=60))
+        assert len(set(pids)) == 3
+        eventually(lambda: len(list(sockets.glob("dask-*.*"))) == 1, timeout=60)
+        assert len(list(sockets.glob("pymp*"))) == 1
+        assert not list(next(Path(folder).glob("pilot-*")).glob("dask-*.*"))
+
+
+class Cluster(DaskEngine):
+    """Says how many workers its client waits for."""
+
+    @staticmethod
+    def _open(client: Mapping[str, str], *, default: bool) -> Any:
+        return SimpleNamespace(wait_for_workers=lambda count, timeout: waited.append(count))
+
+
+waited: list[int] = []
+
+
+def test_a_client_of_dask_waits_for_the_workers_of_all_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "load", lambda group, name: Cluster)
+    pilot = Pilot(Mock(), "pilot-1", PilotDescription(engine="dask", cores_per_node=2, number_of_nodes=3), tmp_path)
+    for nodes in ("a", "ab", "abc", "abcd", "ab"):
+        change_pilot(pilot, PilotState.ACTIVE, "")
+        update_pilot(pilot, {"address": "x", "workers": "2"}, tuple(nodes), ())
+        pilot.get_client()
+    assert waited == [6, 6, 6, 8, 4]
+
+
 def test_dask_pilot_goes_on_without_its_sockets_and_after_its_shutdown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., object]
 ) -> None:
@@ -70,7 +120,7 @@ def test_dask_pilot_goes_on_without_its_sockets_and_after_its_shutdown(
         monkeypatch.setattr(tempfile, "tempdir", folder)
         pilot = manager.submit_pilot(PilotDescription(engine="dask", cores_per_node=1))
         with pilot.get_client() as client:
-            files = list(Path(folder).glob("pilot-*/dask-????????"))
+            files = list(Path(folder).glob("pilot-*/**/dask-????????"))
             assert len(files) == 2  # the scheduler's and the worker's
             for file in files:
                 file.unlink()
@@ -85,7 +135,7 @@ def test_dask_pilot_goes_on_without_its_sockets_and_after_its_shutdown(
         with pilot.get_client() as client:
             assert client.submit(pow, 2, 7).result(timeout=60) == 128
         shutil.rmtree(next(Path(folder).glob("pilot-*")))  # as when it ends
-        with pytest.raises(PilotError, match=r"cannot connect: .* is gone, as when its pilot has ended"):
+        with pytest.raises(PilotError, match=r"cannot connect: .* is gone, as when its worker or its pilot has ended"):
             pilot.get_client()
 
 

@@ -26,6 +26,8 @@ from pilot import PilotDescription, PilotManager, TaskDescription, TaskState
 from pilot.errors import DependencyFailed, DescriptionError, NoPilotError, PilotError, SessionError
 from pilot.manager.agents import HANDLING_TRIES
 from pilot.manager.faults import read
+from pilot.manager.journal import WorkerRow
+from pilot.manager.workers import Workers
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.session import SessionFolder
@@ -204,16 +206,16 @@ def test_a_batch_that_can_never_be_sent_fails(manager: PilotManager, monkeypatch
 def test_a_message_that_could_not_be_handled_comes_again(manager: PilotManager, times: int) -> None:
     left = [times]
 
-    class Workers(dict[str, Any]):
+    class Full(Workers):
         """The first ones cannot be written down."""
 
-        def __setitem__(self, key: str, value: Any) -> None:
+        def add(self, row: WorkerRow) -> None:
             if left[0]:
                 left[0] -= 1
                 raise MemoryError("no room")
-            super().__setitem__(key, value)
+            super().add(row)
 
-    manager._state.workers = Workers()
+    manager._state.workers = Full(manager._state.journal)
     tasks = [manager.submit_task(abs, -number) for number in range(50)]
     assert manager.get_results(tasks) == list(range(50))
     assert left == [0]

@@ -330,6 +330,30 @@ def test_workers_to_which_nothing_is_sent_hear_of_the_agent(make_world: Any, mon
     assert sorted(beats) == sorted(name.encode() for name in world.joined)
 
 
+def test_files_of_workers_that_are_gone_do_not_pile_up(
+    make_world: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(worker_processes, "FILES_KEPT", 3)
+    monkeypatch.setattr(World, "allocation", SimpleNamespace(folder=tmp_path))
+    monkeypatch.setattr(worker_processes, "end_left", lambda *args: None)
+    folder = tmp_path / "workers"
+    folder.mkdir()
+    world = make_world(0)
+    world.join_all()
+    gone = []
+    for _ in range(12):
+        gone.append(next(iter(world.pool.workers)))
+        for name in world.pool.workers:
+            for end in ("log", "out", "dask.log"):
+                (folder / f"{name}.{end}").touch()
+        world.die(gone[-1])
+        world.attend()
+        world.join_all()
+    kept = {path.name.rpartition(".")[0].removesuffix(".dask") for path in folder.iterdir()}
+    assert kept - world.pool.workers.keys() == set(gone[-3:])
+    assert len(list(folder.glob(f"{gone[-1]}.*"))) == 3
+
+
 def test_a_device_whose_workers_end_before_they_report_is_given_up(
     make_world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

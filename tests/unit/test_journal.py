@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
 from pilot.manager import recovery
 from pilot.manager import sqlite as journal_module
@@ -19,6 +20,7 @@ from pilot.manager.journal import (
     AttemptRow,
     EstimateRow,
     FunctionRow,
+    PilotRow,
     SessionRow,
     TaskRow,
     TermsRow,
@@ -229,6 +231,14 @@ def test_a_manager_that_attaches_knows_the_estimates(path: Path, book: Book) -> 
     assert book.journal.rows(EstimateRow) == []
 
 
+def test_the_id_of_a_pilot_is_not_given_again_when_another_ones_row_is_gone(path: Path, book: Book) -> None:
+    wanted = msgspec.msgpack.encode(PilotDescription(cores_per_node=1))
+    for number in (1, 10, 7):
+        book.journal.put(PilotRow(f"pilot-{number}", wanted))
+    assert book.journal.flush(10.0)
+    assert recovery.read(book.journal, path.parent).last_pilot == 10
+
+
 @pytest.mark.parametrize("is_open", [True, False])
 def test_a_reader_sees_what_a_manager_has_written_since(path: Path, is_open: bool) -> None:
     first = SqliteJournal(path)
@@ -248,6 +258,31 @@ def test_a_reader_sees_what_a_manager_has_written_since(path: Path, is_open: boo
         assert [row.id for row in rows] == list(range(100, 300))
         assert [row.name for row in rows] == [None] * 100 + ["another one"] * 100
         later.close()
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_what_is_read_at_one_moment_is_so_when_a_manager_comes_meanwhile(path: Path, is_open: bool) -> None:
+    first = SqliteJournal(path)
+    first.start(lambda marks: None)
+    first.extend([task(id, "before" * 100) for id in range(1, 1000)])
+    first.close()
+    managers: list[SqliteJournal] = []
+
+    def read() -> tuple[set[str], set[str]]:
+        begin = {row.name for row in reader.unfinished()[:400]}
+        if not managers:
+            managers.append(SqliteJournal(path, is_there=True))
+            managers[0].start(lambda marks: None)
+            managers[0].extend([task(id, "since" * 100) for id in range(1, 1000)])
+            assert managers[0].flush(60)
+            if not is_open:
+                managers[0].close()
+        return begin, {row.name for row in reader.rows(TaskRow)}
+
+    with contextlib.closing(FileReader(path)) as reader:
+        begin, all_ = reader.at_one_moment(read)
+    assert begin == all_ == {"since" * 100}
+    managers[0].close()
 
 
 def test_a_session_of_before_has_no_estimates(path: Path, book: Book) -> None:

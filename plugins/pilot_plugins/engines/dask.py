@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,9 +19,11 @@ import dask
 from distributed import Client, LocalCluster, Security, default_client, get_worker, secede
 
 from pilot.interfaces import Allocation, Engine, OnExit, WorkerSpec
-from pilot.wire.folders import sockets
+from pilot.wire.folders import is_text, sockets
 from pilot_plugins.engines.dask_references import DaskReferences
 from pilot_plugins.engines.dask_sockets import address_of
+
+log = logging.getLogger(__name__)
 
 #: Dask's processes start an HTTP server without authentication in any case. Here it has nothing to say, listens on
 #: loopback, and is closed as soon as it is there.
@@ -41,6 +45,14 @@ WORKERS_SECONDS = 30
 CLOSE_SECONDS = 2
 #: An exception, as Python writes it at the end of a traceback.
 _ERROR = re.compile(r"[\w.]*(Error|Exception): .+")
+
+
+class PilotClient(Client):
+    """A client of a pilot's cluster."""
+
+    @property
+    def dashboard_link(self) -> None:
+        """None: the cluster has no dashboard of Dask's; that of quantum-pilot is `pilot.dashboard.open`."""
 
 
 class DaskEngine(Engine):
@@ -65,7 +77,6 @@ class DaskEngine(Engine):
         self._joined: Mapping[str, str] = {}
 
     def start(self, on_broken: Callable[[str], None]) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
         here = self.allocation.address == LOOPBACK and self.allocation.ports is None
         self._cluster, pem = (_start_cluster(address_of(sockets())), {}) if here else self._start_with_tls()
         self._joined = {"address": self._cluster.scheduler_address, **pem}
@@ -82,6 +93,7 @@ class DaskEngine(Engine):
         """A cluster that other hosts reach, and the files with its keys."""
         security = Security.temporary()
         pem = {}
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         for role in ("ca_file", "cert", "key"):
             path = self._folder / f"{role}.pem"
             path.touch(mode=0o600)
@@ -117,7 +129,10 @@ class DaskEngine(Engine):
         # A worker's name places a task only once the worker is there; this task must never go elsewhere.
         resources = {**dask.config.get("distributed.worker.resources", {}), spec.name: 1}
         command += ["--resources", ",".join(f"{name}={amount}" for name, amount in resources.items())]
-        command += ["--local-directory", tempfile.gettempdir()]
+        folders = _own_folders(spec.name)
+        for folder in folders:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        command += ["--local-directory", str(folders[0])]
         if "key" in self._joined:
             command += ["--host", self.allocation.address]
             command += ["--tls-ca-file", self._joined["ca_file"]]
@@ -125,9 +140,9 @@ class DaskEngine(Engine):
             if self.allocation.ports is not None:
                 command += ["--worker-port", ":".join(map(str, dict.fromkeys(self.allocation.ports)))]
         else:
-            command += ["--host", address_of(sockets())]
+            command += ["--host", address_of(folders[-1])]
         settings = {name: str(dask.config.get(setting)) for name, setting in IDLE_VARIABLES.items()}
-        log_path = self._folder / f"{spec.name}.log"
+        log_path = Path(spec.folder) / f"{spec.name}.dask.log"
         with log_path.open("ab") as log_file:
             # Dask imports NumPy before the worker's own code runs: the numbers of threads are there from the start.
             process = subprocess.Popen(
@@ -149,6 +164,8 @@ class DaskEngine(Engine):
         self._processes.pop(name, None)
         if (serving := self._serving.pop(name, None)) is not None:
             serving.release()
+        for folder in _own_folders(name):  # one that was killed has not removed what it had there
+            shutil.rmtree(folder, ignore_errors=True)
         on_exit(f"was killed by signal {-code}" if code < 0 else f"ended with code {code}{_cause(log_path)}")
 
     def kill(self, name: str) -> None:
@@ -168,12 +185,17 @@ class DaskEngine(Engine):
 
     @classmethod
     def connect(cls, client: Mapping[str, str]) -> Any:
-        """A ``distributed.Client`` of this pilot's cluster, Dask's default until it is closed."""
+        """A ``distributed.Client`` of this pilot's cluster, Dask's default until it is closed. Waits for the workers of
+        all nodes that the pilot has."""
         if not _default_client_is_there():
             cls._scheduler_before = dask.config.get("scheduler", None)
         opened = cls._open(client, default=True)
-        with contextlib.suppress(TimeoutError):  # a program may ask for them at once
-            opened.wait_for_workers(int(client["workers"]), timeout=WORKERS_SECONDS)
+        wanted = int(client["workers"]) * int(client.get("nodes", 1))
+        try:
+            opened.wait_for_workers(wanted, timeout=WORKERS_SECONDS)  # a program may ask for them at once
+        except TimeoutError:
+            there = len(opened.nthreads())
+            log.warning("%d of %d workers of Dask are there after %d s", there, wanted, WORKERS_SECONDS)
         return opened
 
     @classmethod
@@ -190,7 +212,9 @@ class DaskEngine(Engine):
                 tls_client_cert=client["cert"],
                 tls_client_key=client["key"],
             )
-        return Client(client["address"], security=security, set_as_default=default)
+        kind: Any = PilotClient
+        opened: Client = kind(client["address"], security=security, set_as_default=default)
+        return opened
 
     @classmethod
     def disconnect(cls, client: Mapping[str, str], connected: Any) -> None:
@@ -219,6 +243,13 @@ def _start_cluster(host: str, port: int = 0, security: Security | None = None) -
     scheduler: Any = cluster.scheduler
     scheduler.loop.add_callback(scheduler.http_server.stop)
     return cluster
+
+
+def _own_folders(name: str) -> list[Path]:
+    """The folders of one Dask worker, for its files and for its sockets; of the first the path is UTF-8 text, which a
+    worker sends to its scheduler, wherever there is such a folder."""
+    files, sockets_ = (folder / f"dask-{name}" for folder in (Path(tempfile.gettempdir()), sockets()))
+    return [files, sockets_] if is_text(files) else [sockets_]
 
 
 def _cause(log_path: Path) -> str:

@@ -73,7 +73,7 @@ class UnixConnector(Connector):
         """A connection.
 
         Raises:
-            OSError: nothing listens there. Dask tries again then, but when the folder is gone, as it is with its pilot.
+            OSError: nothing listens there. Dask tries again then, but when the folder is gone, as with its worker.
             SessionError: others can write into its folder, or another user's process listens there.
         """
         path = _path(address)
@@ -82,7 +82,7 @@ class UnixConnector(Connector):
         except FileNotFoundError as error:
             if path.parent.exists():
                 raise
-            raise FatalCommClosedError(f"{path.parent} is gone, as when its pilot has ended") from error
+            raise FatalCommClosedError(f"{path.parent} is gone, as when its worker or its pilot has ended") from error
         return _comm(one, PREFIX + address, deserialize)
 
 
