@@ -235,6 +235,22 @@ def test_circuits_that_a_qpu_refuses_by_its_calibration_of_now_run_elsewhere_and
     assert world.outcomes[task] == RAISED
 
 
+@pytest.mark.parametrize("policy", ["best-fidelity", "balanced"])
+def test_a_circuit_that_no_qpu_is_good_enough_for_any_more_does_not_wait_for_another_pilot(policy: str) -> None:
+    world = World(60.0, registry.policy(policy))
+    world.pilot("a", qpus=[GOOD])
+    world.pilot("b", qpus=[POOR])
+    (task,) = circuits(world, min_fidelity=0.85)
+    world.finish([task], status=REFUSED, value=refusal(QPUEstimate("fake:good", 0.7, calibrated=2.0)))
+    world.tick(1.0)
+    assert world.errors[task].error == ErrorCode.NO_PILOT
+    assert "fake:poor of b" in world.errors[task].reason
+    (able,) = circuits(world, min_fidelity=0.85)
+    world.end("a")
+    world.tick(1.0)
+    assert world.state(able) is TaskState.QUEUED  # a pilot with such a QPU may come
+
+
 def test_a_qpu_that_goes_down_with_every_job_does_not_go_on_for_ever() -> None:
     world = world_with("best-fidelity")
     (task,) = circuits(world, 1, resources=Resources(num_cpus=0.0, qpu="fake:good"))
