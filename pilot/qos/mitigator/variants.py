@@ -102,7 +102,7 @@ class Variant:
     def shots(self, total: int) -> NDArray[np.int64]:
         """`(n_circuits,)`: of each circuit with each noise factor, at least `least`. They add up to the total less what
         calibrates, as far as that allows."""
-        spare = int(total * (1 - self.calibration)) // len(self.factors)
+        spare = int(total * (1 - self.calibration) + 1e-6) // len(self.factors)
         wanted = np.array(self.shares) * spare
         dealt = np.floor(wanted).astype(np.int64)
         left = spare - int(dealt.sum())
