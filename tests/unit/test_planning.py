@@ -160,7 +160,6 @@ def test_what_no_qpu_can_run_is_simulated_or_waits() -> None:
 
 
 def test_tasks_that_a_search_leaves_are_asked_about_again() -> None:
-    pytest.importorskip("pymoo")
     world = world_with("nsga2", population=8, generations=1)
     tasks = circuits(world, 150)
     for _ in range(200):
