@@ -79,8 +79,12 @@ class QosMultiprogramming(MiniApp):
         return (f"fake:{self.settings.snapshot}",)
 
     def check(self, pilots: Sequence[PilotDescription]) -> None:
-        """The device has room for the circuits."""
+        """The device has room for the circuits, and places for two at a time."""
         check_room(self.settings.needed())
+        if {"fidelity", "buffer"}.intersection(self.settings.study):
+            from pilot_miniapps.qos_multiprogramming.pairs import check_places
+
+            check_places(self.settings)
 
     def plan(self) -> Mapping[str, Any]:
         return {"studies": list(self.settings.study), "device": self.settings.snapshot, "queues": self.settings.queues}
@@ -224,10 +228,9 @@ class QosMultiprogramming(MiniApp):
         from pilot_miniapps.qos_multiprogramming.pairs import buffers, interval
 
         its = self.settings
-        widths = [width for width in its.widths if width < 12] or [min(its.widths)]
         tasks = {
             width: run.submit(f"buffer/{width}", buffers, its.snapshot, width, its.crosstalk, its.tries)
-            for width in widths
+            for width in its.with_buffer()
         }
         rows = []
         with run.progress(list(tasks.values()), "widths"):
@@ -235,7 +238,7 @@ class QosMultiprogramming(MiniApp):
         for width, values in gains.items():
             logs = np.log(values).tolist()
             low, high = np.exp(interval(logs))
-            widest = width == max(widths)
+            widest = width == max(gains)
             key = "buffer_gain" if widest else f"buffer_gain_{USED.get(width, width)}"
             bar = "> 1" if widest and self._is_reference else None
             run.figure(key, float(np.exp(fmean(logs))), "ratio", bar, (low, high), len(values))
