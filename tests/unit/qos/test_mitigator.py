@@ -335,6 +335,22 @@ def test_the_shots_of_a_readout_are_those_that_are_counted(shots: int, manila: Q
     assert shots - 8 <= sum(planned.shots) <= shots
 
 
+@QUICK
+@given(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=30), st.integers(0, 400))
+def test_shots_are_dealt_by_shares_and_add_up(parts: list[float], more: int) -> None:
+    """Each circuit of several has two, also where its share is less than that."""
+    shares = tuple(part / sum(parts) for part in parts)
+    made = QuantumCircuit(1, 1)
+    step = Step(stage="halves", text="")
+    many = (made,) * len(shares)
+    variant = Variant(circuits=many, shares=shares, groups=(0,) * len(many), merge=single, steps=(step,))
+    total = 2 * len(shares) + more
+    dealt = variant.shots(total)
+    assert dealt.sum() == total and dealt.min() >= 2
+    order = np.argsort(shares, kind="stable")
+    assert (np.diff(dealt[order]) >= -1).all()
+
+
 @pytest.mark.parametrize("share", ["0.1", None, 0, 1, float("nan")])
 def test_the_share_of_the_readout_is_a_number_between_0_and_1(share: Any) -> None:
     with pytest.raises(DescriptionError, match=r"readout\.share: .* expected a number between 0 and 1"):
