@@ -9,7 +9,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from numbers import Integral, Number, Real
 from typing import (
@@ -262,6 +262,16 @@ def seconds_of(given: Any) -> Any:
     if isinstance(seconds, Real) and not math.isfinite(seconds):
         raise ValueError(TIMES)
     return seconds
+
+
+def moment(text: str) -> float:
+    """Seconds since the epoch of a date and time in ISO's form, as files have them; without an offset it is UTC.
+
+    Raises:
+        ValueError, OverflowError: it is none.
+    """
+    time = datetime.fromisoformat(text)
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def _seconds_of_text(text: str) -> float:

@@ -75,7 +75,7 @@ def simulate(options: argparse.Namespace) -> int:
     _check_outputs(options)
     cores, qpus = registry.policies(options.policy, **_policy_settings(options.set))
     began = time.process_time()
-    log = scenarios.simulate(settings, cores, qpus)
+    log = scenarios.simulate(settings, cores, qpus, _say)
     seconds = time.process_time() - began
     figures = {
         **log.summary(),
@@ -96,8 +96,12 @@ def simulate(options: argparse.Namespace) -> int:
         _show(options.policy, log, figures)
         print(*drawn, sep="\n", end="\n" * bool(drawn))
     for remark in log.remarks():
-        streams.say(f"pilot: simulate: {remark}")
+        _say(remark)
     return int(not written)
+
+
+def _say(sentence: str) -> None:
+    streams.say(f"pilot: simulate: {sentence}")
 
 
 def _check_outputs(options: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
 """Calibrations of one QPU over time, from a file.
 
-It is CSV with the columns day, last_update, what, where, property, value and unit. ``what`` is "qubit" or a gate,
-``where`` its qubits ("3", "6-5"). Properties of qubits are T1, T2, readout_error, readout_length, prob_meas1_prep0 and
-prob_meas0_prep1; those of gates gate_error and gate_length.
+It is CSV with the columns day, last_update, what, where, property, value and unit. ``last_update`` without an offset is
+UTC. ``what`` is "qubit" or a gate, ``where`` its qubits ("3", "6-5"). Properties of qubits are T1, T2, readout_error,
+readout_length, prob_meas1_prep0 and prob_meas0_prep1; those of gates gate_error and gate_length.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import lzma
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
 from pilot.errors import DescriptionError, file_error
+from pilot.fields import moment
 from pilot.resources import Calibration, GateFacts, QPUInfo, QubitFacts
 
 COLUMNS = ("day", "last_update", "what", "where", "property", "value", "unit")
@@ -63,8 +63,8 @@ def _opened(path: Path) -> AbstractContextManager[TextIO]:
 
 def _time(text: str, path: object) -> float:
     try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
+        return moment(text)
+    except (ValueError, OverflowError):
         raise DescriptionError(f"{path}: last_update: {text!r} is not a date and time", given=text) from None
 
 

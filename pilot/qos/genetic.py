@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilot.interfaces import QPUTable, QueuedTask, Spreads
+from pilot.qos.nsga2 import evolve
 from pilot.qos.policies import match
 from pilot.scheduling.qpu_policies import QPUPolicy, losses, number, whole
 
-if TYPE_CHECKING:
-    from pymoo.core.problem import Problem
-
 #: Prices of the first schedules: seconds for 1 % of fidelity.
 PRICES = (0.0, 1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 128.0, 512.0, 4096.0)
-#: Tasks of one search at most: it takes some tenths of a second, and the manager waits for it.
+#: Tasks of one search at most: it takes nearly a tenth of a second, and the manager waits for it.
 SEARCHED_TASKS = 100
 
 
@@ -99,16 +97,17 @@ def evaluate(table: QPUTable, columns: NDArray[np.intp]) -> tuple[NDArray[np.flo
         table: of the tasks; its waits are those of the first row.
         columns: `(n_schedules, n_tasks)`.
     """
-    schedules = np.arange(len(columns))
+    schedules, tasks = columns.shape
+    qpus = table.fits.shape[1]
     seconds, fidelity = np.nan_to_num(table.seconds), np.nan_to_num(table.fidelity)
-    free = np.repeat(table.wait[:1], len(columns), axis=0)
-    waits = np.zeros(len(columns))
-    for task in range(columns.shape[1]):
-        at = columns[:, task]
-        waits += free[schedules, at]
-        free[schedules, at] += seconds[task, at]
-    tasks = np.arange(columns.shape[1])
-    return waits / len(tasks), fidelity[tasks, columns].mean(axis=1)
+    # a task delays those of its QPU that come after it: by QPU, in their order, as many as are left in the group
+    order = np.argsort(columns.astype(np.int16), axis=1, kind="stable")
+    places = np.take_along_axis(columns, order, axis=1)
+    counts = np.bincount((np.arange(schedules)[:, np.newaxis] * qpus + columns).ravel(), minlength=schedules * qpus)
+    ends = counts.reshape(schedules, qpus).cumsum(axis=1)
+    later = np.take_along_axis(ends, places, axis=1) - np.arange(1, tasks + 1)
+    waits = (seconds[order, places] * later).sum(axis=1) + table.wait[0][columns].sum(axis=1)
+    return waits / tasks, fidelity[np.arange(tasks), columns].mean(axis=1)
 
 
 def seeds(table: QPUTable) -> NDArray[np.intp]:
@@ -119,7 +118,7 @@ def seeds(table: QPUTable) -> NDArray[np.intp]:
 
 
 def search(table: QPUTable, population: int, generations: int, seed: int) -> Front:
-    """The front that NSGA-II finds. Blocks for a second with 100 tasks on 16 QPUs.
+    """The front that NSGA-II finds.
 
     Args:
         table: of tasks that each fit a QPU.
@@ -127,22 +126,16 @@ def search(table: QPUTable, population: int, generations: int, seed: int) -> Fro
         generations: how many.
         seed: of all that is random.
     """
-    from pymoo.algorithms.moo.nsga2 import NSGA2
-    from pymoo.operators.crossover.ux import UX
-    from pymoo.optimize import minimize
-
     random = np.random.default_rng(seed)
     first = seeds(table)[:population]
     more = first[random.integers(len(first), size=(population - len(first), first.shape[1])), np.arange(first.shape[1])]
-    algorithm = NSGA2(
-        pop_size=population,
-        sampling=np.concatenate([first, more]),
-        crossover=UX(),
-        mutation=_mutation(table, random),
-        eliminate_duplicates=False,
-    )
-    found = minimize(_problem(table), algorithm, ("n_gen", generations), seed=seed, verbose=False)
-    columns = np.unique(np.concatenate([np.atleast_2d(found.X).astype(int), first]), axis=0)
+
+    def values(columns: NDArray[np.intp]) -> NDArray[np.float64]:
+        waits, fidelity = evaluate(table, columns)
+        return np.column_stack([waits, -fidelity])
+
+    last = evolve(np.concatenate([first, more]), values, _mutation(table, random), generations, random)
+    columns = np.unique(np.concatenate([last, first]), axis=0)
     waits, fidelity = evaluate(table, columns)
     order = np.lexsort((-fidelity, waits))
     columns, waits, fidelity = columns[order], waits[order], fidelity[order]
@@ -150,35 +143,18 @@ def search(table: QPUTable, population: int, generations: int, seed: int) -> Fro
     return Front(columns[kept], waits[kept], fidelity[kept])
 
 
-def _problem(table: QPUTable) -> Problem:
-    from pymoo.core.problem import Problem
-
-    class Schedules(Problem):  # type: ignore[misc]
-        def __init__(self) -> None:
-            tasks, qpus = table.fits.shape
-            super().__init__(n_var=tasks, n_obj=2, xl=0, xu=qpus - 1, vtype=int)
-
-        def _evaluate(self, x: NDArray[np.intp], out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-            waits, fidelity = evaluate(table, x.astype(int))
-            out["F"] = np.column_stack([waits, -fidelity])
-
-    return Schedules()
-
-
-def _mutation(table: QPUTable, random: np.random.Generator) -> Any:
+def _mutation(table: QPUTable, random: np.random.Generator) -> Callable[[NDArray[np.intp]], NDArray[np.intp]]:
     """Two tasks of a schedule, on average, get another QPU that fits."""
-    from pymoo.core.mutation import Mutation
-
-    width = int(table.fits.sum(axis=1).max())
-    choices = np.zeros((len(table.fits), width), int)
+    tasks, qpus = table.fits.shape
     counts = table.fits.sum(axis=1)
+    choices = np.zeros((tasks, qpus), np.intp)
     for task, fits in enumerate(table.fits):
-        choices[task] = np.resize(np.flatnonzero(fits), width)
+        choices[task] = np.resize(np.flatnonzero(fits), qpus)
 
-    class OtherQPUs(Mutation):  # type: ignore[misc]
-        def _do(self, problem: Problem, x: NDArray[np.intp], **kwargs: Any) -> NDArray[np.intp]:
-            changes = random.random(x.shape) < 2.0 / x.shape[1]
-            drawn = (random.random(x.shape) * counts).astype(int)
-            return np.where(changes, choices[np.arange(x.shape[1]), drawn], x)
+    def mutate(columns: NDArray[np.intp]) -> NDArray[np.intp]:
+        found = columns.copy()
+        schedule, task = np.nonzero(random.random(columns.shape) < 2.0 / tasks)
+        found[schedule, task] = choices[task, (random.random(len(task)) * counts[task]).astype(np.intp)]
+        return found
 
-    return OtherQPUs()
+    return mutate

@@ -136,10 +136,14 @@ class Placement:
         is none."""
         key = (bytes([level]), *(one.key for one in some))
         if key not in self._placed:
-            self._placed[key] = self._best(some, self._ways(some, level))
+            self._placed[key] = self._best(some, self._ways(some, level)) or self._best(some, self._apart(some, level))
             if len(self._placed) > MOST_KEPT:
                 self._placed.popitem(last=False)
         return self._placed[key]
+
+    def has_room(self, first: int, other: int) -> bool:
+        """True where two circuits with so many qubits have places at the same time."""
+        return bool(self._regions.apart(first, other, self._near))
 
     def judge(self, some: Sequence[Known], circuits: Sequence[QuantumCircuit]) -> Placed:
         """What is expected of circuits that run at the same time; the crosstalk between them counts for each."""
@@ -228,10 +232,26 @@ class Placement:
             near = np.flatnonzero(self._near[taken].any(axis=0))
             regions.update(dict.fromkeys(self._regions.free(near.tolist(), one.program.qubits)[:1]))
         for region in list(regions)[: self._search.regions]:
-            key = (one.key, region, level)
-            if key not in self._in_regions:
-                if len(self._in_regions) >= MOST_KEPT:
-                    self._in_regions.clear()
-                found = self._regions.compiled(one.circuit, region, level, self._search.seeds)
-                self._in_regions[key] = [self.device.layouts(circuit) for circuit in found]
-            yield from self._in_regions[key]
+            yield from self._in_region(one, region, level)
+
+    def _apart(self, some: Sequence[Known], level: int) -> Iterator[Iterator[list[Layout]]]:
+        """Of two circuits: both compiled for parts of the device that leave each other room; the layouts that are
+        known may leave none."""
+        if len(some) != 2:
+            return
+        one, other = some
+        pairs = self._regions.apart(one.program.qubits, other.program.qubits, self._near)
+        for first, second in pairs[: self._search.regions]:
+            parts = [self._in_region(one, first, level), self._in_region(other, second, level)]
+            if all(parts):
+                yield self._arranged([Layouts.together(its) for its in parts])
+
+    def _in_region(self, one: Known, region: tuple[int, ...], level: int) -> list[Layouts]:
+        """Those of a circuit that is compiled for these qubits."""
+        key = (one.key, region, level)
+        if key not in self._in_regions:
+            if len(self._in_regions) >= MOST_KEPT:
+                self._in_regions.clear()
+            found = self._regions.compiled(one.circuit, region, level, self._search.seeds)
+            self._in_regions[key] = [self.device.layouts(circuit) for circuit in found]
+        return self._in_regions[key]

@@ -1,5 +1,4 @@
-"""The policies that solve a problem over all tasks and QPUs: dual prices, matching, NSGA-II. They need SciPy or
-pymoo."""
+"""The policies that solve a problem over all tasks and QPUs: dual prices, matching. They need SciPy."""
 
 from __future__ import annotations
 

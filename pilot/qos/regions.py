@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import rustworkx
 from qiskit import QuantumCircuit, generate_preset_pass_manager
 from qiskit.transpiler import InstructionProperties, Target, TranspilerError
@@ -13,6 +15,7 @@ from pilot.qos.layouts import Layout
 from pilot.quantum.compilation import SEED, is_mixed
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from qiskit.circuit import CircuitInstruction
     from qiskit.transpiler import PassManager
 
@@ -85,6 +88,36 @@ class Regions:
         names = sorted(rest)
         found = [tuple(sorted(names[at] for at in one)) for one in rustworkx.connected_components(part)]
         return sorted((one for one in found if len(one) >= least), key=lambda one: (-len(one), one))
+
+    def apart(self, first: int, other: int, near: NDArray[np.bool_]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Pairs of connected parts for two circuits. The first part grows from each qubit in turn, always by that which
+        leaves the other one most room.
+
+        Args:
+            first: qubits of the first part.
+            other: qubits of the other part at least.
+            near: `(n_qubits, n_qubits)`: no qubit of one part is near one of the other.
+        """
+
+        found: dict[tuple[int, ...], tuple[int, ...]] = {}
+        for start in self._graph.node_indices():
+            mine = [start]
+            while len(mine) < first:
+                offers = {one for qubit in mine for one in self._graph.neighbors(qubit)}.difference(mine)
+                if not offers:
+                    break
+                mine.append(max(sorted(offers), key=partial(self._room_beside, mine, near)))
+            if len(mine) == first and self._room_beside(mine[:-1], near, mine[-1]) >= other:
+                found.setdefault(tuple(sorted(mine)), self._beside(mine, near)[0])
+        return list(found.items())
+
+    def _beside(self, mine: Sequence[int], near: NDArray[np.bool_]) -> list[tuple[int, ...]]:
+        """Connected parts that are not near these qubits, the largest first."""
+        return self.free(np.flatnonzero(near[list(mine)].any(axis=0)).tolist(), 1)
+
+    def _room_beside(self, mine: Sequence[int], near: NDArray[np.bool_], one: int) -> int:
+        """Qubits of the largest part that is left where one more is taken."""
+        return max(map(len, self._beside([*mine, one], near)), default=0)
 
     def compiled(
         self, circuit: QuantumCircuit, qubits: tuple[int, ...], level: int, tries: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -114,6 +115,12 @@ def expected_fidelity(facts: CircuitFacts, info: QPUInfo) -> float | None:
     return float(fidelity * (1 - (info.error_readout or 0.0)) ** facts.measurements)
 
 
+@lru_cache(maxsize=10_000)
+def _on(qpu: str, option: Option) -> Option:
+    """An option for any device, on this one: the same object for all tasks that have it."""
+    return Option(msgspec.structs.replace(option.resources, qpu=qpu), option.slowness)
+
+
 def concrete(terms: Terms, pilot: Capacity) -> list[Option]:
     """What such a task can run with on a suitable pilot: "*" stands for each device that can run it."""
     if not terms.others and not terms.resources.qpu:
@@ -121,11 +128,7 @@ def concrete(terms: Terms, pilot: Capacity) -> list[Option]:
     found = []
     for option in terms.options():
         if option.resources.qpu == ANY_QPU:
-            found += [
-                Option(msgspec.structs.replace(option.resources, qpu=name), option.slowness)
-                for name in pilot.qpus
-                if _unfit_device(name, terms, pilot) is None
-            ]
+            found += [_on(name, option) for name in pilot.qpus if _unfit_device(name, terms, pilot) is None]
         elif _unfit(option.resources, terms, pilot) is None:
             found.append(option)
     return found

@@ -6,9 +6,10 @@ has credit for it (`Batches`).
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pilot.errors import ErrorCode, PluginError
 from pilot.interfaces import Candidate, Policy
@@ -68,6 +69,8 @@ class Placer:
         self._is_balanced = {key: type(one).choose is Policy.choose for key, one in self._policies.items()}
         #: Where lanes are sorted by the policy. A planner sorts the tasks for devices itself.
         self._has_order = {key: type(one).order is not Policy.order for key, one in self._policies.items()}
+        #: What the policy's `order` gave last for the tasks for cores, by id.
+        self._orders: dict[int, Any] = {}
         #: For a policy with `assign`; None: the policy has none, and NumPy is not needed.
         self._planner: Planner | None = None
         if type(self._policies[True]).assign is not Policy.assign:
@@ -101,6 +104,8 @@ class Placer:
     def _place_on_cores(self, waits: Waits, now: float, commands: list[Command]) -> None:
         if self._policies[False].is_strict:
             self._place_strictly(waits, now, commands)
+        elif self._has_order[False]:
+            self._place_by_policy(waits, now, commands)
         elif self._lookahead is None or not self._lookahead.place(now, commands):
             self._place_in_order(waits, now, commands)
 
@@ -114,10 +119,40 @@ class Placer:
             if waits.holds(lane.group):
                 continue
             self._send_off(lane, waits, now, commands)
-            if lane and len(self._queue.lanes) > 1:
-                waits.add(lane, now)
-                if waits.hold_all(self._index):
+            if self._all_wait(lane, waits, now):
+                break
+
+    def _place_by_policy(self, waits: Waits, now: float, commands: list[Command]) -> None:
+        """The policy's first task of all lanes is next, until each lane is empty or waits. So it does not matter
+        whether what happens at one time is placed at once or one after another."""
+        order = [(self._key(lane), lane) for lane in self._in_order(False)]  # sorted, as the lanes are
+        at = 0
+        while at < len(order):
+            lane = order[at][1]
+            if waits.holds(lane.group):
+                at += 1
+                continue
+            until = order[at + 1][0] if at + 1 < len(order) else None
+            is_blocked = self._send_off(lane, waits, now, commands, until)
+            if is_blocked:
+                at += 1
+                if self._all_wait(lane, waits, now):
                     break
+                continue
+            del order[at]
+            if lane:
+                insort(order, (self._key(lane), lane))
+
+    def _all_wait(self, lane: Lane, waits: Waits, now: float) -> bool:
+        """Note that this lane waits, if it has tasks; True: nothing is left for later lanes."""
+        if not lane or len(self._queue.lanes) <= 1:
+            return False
+        waits.add(lane, now)
+        return waits.hold_all(self._index)
+
+    def _key(self, lane: Lane) -> tuple[Any, int]:
+        """The place of a lane's first task in the policy's order."""
+        return self._orders[lane.head.id], lane.head.id
 
     def _in_order(self, for_devices: bool) -> Iterator[Lane]:
         """The lanes that an active pilot fits, each once. Their order may change meanwhile, as tasks are taken."""
@@ -156,6 +191,8 @@ class Placer:
             why, keyed = complaint(policy, "order", error), []
         if failed:
             self._queue.fail_queued(failed, ErrorCode.PLUGIN_ERROR, why, commands)
+        if not for_devices:
+            self._orders = {record.id: order for order, _, _, record in keyed}
         ordered = dict[Lane, list[TaskRecord]]()
         for *_, lane, record in keyed:
             ordered.setdefault(lane, []).append(record)
@@ -209,11 +246,29 @@ class Placer:
         since = now - lane.last_arrival
         return since < LINGER_SECONDS and since < LINGER * lane.group.longest_queue()
 
-    def _send_off(self, lane: Lane, waits: Waits, now: float, commands: list[Command]) -> None:
-        """Batches off the front of a lane, as long as pilots have credit."""
+    def _send_off(
+        self,
+        lane: Lane,
+        waits: Waits,
+        now: float,
+        commands: list[Command],
+        until: tuple[Any, int] | None = None,
+    ) -> bool:
+        """Batches off the front of a lane, as long as pilots have credit.
+
+        Args:
+            lane: the lane.
+            waits: what lanes before it wait for.
+            now: seconds by a clock that never steps.
+            commands: what to do.
+            until: the `_key` of the next lane; none is sent after the lane's first task is behind that.
+
+        Returns:
+            True where its first task has to wait.
+        """
         failed: list[TaskRecord] = []
-        why, sent = "", False
-        while lane:
+        why, sent, blocked = "", False, False
+        while lane and (until is None or self._key(lane) <= until):
             record = lane.head
             try:
                 found = self._choose(record, lane, waits, now)
@@ -224,6 +279,7 @@ class Placer:
                 why = str(error)
                 continue
             if found is None:
+                blocked = True
                 break
             sent = True
             way, reason = found
@@ -241,6 +297,7 @@ class Placer:
             self._queue.fail(failed, ErrorCode.PLUGIN_ERROR, why, commands)
         if sent or failed:
             self._queue.lane_changed(lane)
+        return blocked
 
     def _sharing(self, lane: Lane, way: Way, waits: Waits, now: float) -> list[Lane]:
         """Lanes whose first tasks go the same way, and may share the device with those of this lane."""

@@ -63,6 +63,11 @@ class UnservableTasks:
             for terms, reason, records in _unservable(lane, known, version, now):
                 if not (records := self._without_fallback(records, reason, known, now, commands)):
                     continue
+                if refused := [record for record in records if _is_refused(record)]:
+                    self._queue.fail_queued(refused, ErrorCode.NO_PILOT, reason, commands)
+                    records = [record for record in records if record.id in self._queue.tasks]
+                if not records:
+                    continue
                 since = before.get(terms, now)
                 if wait is not None and now - since >= wait:
                     waited = f"; no other pilot came within {wait:g} s" if wait else ""
@@ -97,6 +102,13 @@ def waits(record: TaskRecord, now: float) -> bool:
     """True for a circuit that waits for a QPU that meets what is demanded, as long as it may be over in time."""
     limit = record.terms.deadline
     return record.terms.fallback == "wait" and (limit is None or now - record.arrived < limit)
+
+
+def _is_refused(record: TaskRecord) -> bool:
+    """True for a circuit that was estimated, and that none of the QPUs can run, or none well enough: a pilot like those
+    is no help, so it does not wait for one."""
+    least, offers = record.terms.min_fidelity, record.estimates
+    return bool(offers) and all(one.problem or (one.fidelity is not None and one.fidelity < least) for one in offers)
 
 
 def _unservable(

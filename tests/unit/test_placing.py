@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.resources import Resources, Terms
 from pilot.results import OK, RAISED
@@ -313,6 +314,18 @@ def test_decisions_are_those_of_a_plain_computation(seed: int) -> None:
             else:
                 world.finish(tasks[: dice.randint(1, len(tasks))], dice.random(), dice.choice([OK, OK, OK, RAISED]))
     assert len(world.sizes) > 60
+
+
+@pytest.mark.parametrize("policy", ["fcfs", "priority", "hrrn"])
+def test_a_policy_decides_anew_after_each_batch(policy: str) -> None:
+    """Also between tasks of the same needs: the third does not go before the second, which needs more."""
+    world = World(None, registry.policy(policy))
+    world.pilot(cores=3, ready=False)
+    first, second, third = (world.submit(1, measured(5.0), num_cpus=count)[0] for count in (1, 2, 1))
+    world.ready()
+    assert world.order == [first, second]
+    world.tick()
+    assert world.state(third) is TaskState.QUEUED
 
 
 # ---- memory -----------------------------------------------------------------------------------------------------

@@ -160,7 +160,6 @@ def test_what_no_qpu_can_run_is_simulated_or_waits() -> None:
 
 
 def test_tasks_that_a_search_leaves_are_asked_about_again() -> None:
-    pytest.importorskip("pymoo")
     world = world_with("nsga2", population=8, generations=1)
     tasks = circuits(world, 150)
     for _ in range(200):
@@ -233,6 +232,22 @@ def test_circuits_that_a_qpu_refuses_by_its_calibration_of_now_run_elsewhere_and
     for _ in range(LOSSES):  # it refuses what it says it would take: that does not go on for ever
         world.finish([task], status=REFUSED, value=refusal(QPUEstimate("fake:good", 0.9)))
     assert world.outcomes[task] == RAISED
+
+
+@pytest.mark.parametrize("policy", ["best-fidelity", "balanced"])
+def test_a_circuit_that_no_qpu_is_good_enough_for_any_more_does_not_wait_for_another_pilot(policy: str) -> None:
+    world = World(60.0, registry.policy(policy))
+    world.pilot("a", qpus=[GOOD])
+    world.pilot("b", qpus=[POOR])
+    (task,) = circuits(world, min_fidelity=0.85)
+    world.finish([task], status=REFUSED, value=refusal(QPUEstimate("fake:good", 0.7, calibrated=2.0)))
+    world.tick(1.0)
+    assert world.errors[task].error == ErrorCode.NO_PILOT
+    assert "fake:poor of b" in world.errors[task].reason
+    (able,) = circuits(world, min_fidelity=0.85)
+    world.end("a")
+    world.tick(1.0)
+    assert world.state(able) is TaskState.QUEUED  # a pilot with such a QPU may come
 
 
 def test_a_qpu_that_goes_down_with_every_job_does_not_go_on_for_ever() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from pilot_miniapps.qos_multiprogramming.pairs import Pair
     from pilot_miniapps.qos_multiprogramming.queues import Drained
 
-#: Used qubits of the paper's figures 11a and 11c in percent, by the width of one of two circuits on 27 qubits; its
-#: relative fidelity, and the bar.
+#: Qubits of the device of the paper's figures 11a and 11c; what of them is used in percent, as the paper has it, by the
+#: width of one of two circuits; its relative fidelity, and the bar.
+QUBITS = 27
 USED = {4: 30, 8: 60, 12: 88}
 PAPER = {4: 0.98, 8: 0.91, 12: 0.82}
 BARS = {4: 0.99, 8: 0.95, 12: 0.88}
@@ -79,8 +81,12 @@ class QosMultiprogramming(MiniApp):
         return (f"fake:{self.settings.snapshot}",)
 
     def check(self, pilots: Sequence[PilotDescription]) -> None:
-        """The device has room for the circuits."""
+        """The device has room for the circuits, and places for two at a time."""
         check_room(self.settings.needed())
+        if {"fidelity", "buffer"}.intersection(self.settings.study):
+            from pilot_miniapps.qos_multiprogramming.pairs import check_places
+
+            check_places(self.settings)
 
     def plan(self) -> Mapping[str, Any]:
         return {"studies": list(self.settings.study), "device": self.settings.snapshot, "queues": self.settings.queues}
@@ -129,8 +135,9 @@ class QosMultiprogramming(MiniApp):
                 for width, task in sorted(tasks.items())
             }
         self._details["pairs"] = {str(width): its_pairs for width, its_pairs in found.items()}
+        self._details["used"] = {str(width): self._used(width) for width in found}
         for width, its_pairs in found.items():
-            used = USED.get(width, width)
+            used = self._used(width)
             judged = self._is_reference and width in BARS
             values = [value for pair in its_pairs for value in pair.fidelity]
             bar = f">= {BARS[width]}" if judged else None
@@ -162,6 +169,14 @@ class QosMultiprogramming(MiniApp):
         columns = ("qubits", "buffer", "relative_fidelity", "relative_success", "over_naive", "buffer_gain")
         columns += ("utilisation", "loss")
         return {"study": study, "what": what} | {name: values.get(name) for name in columns}
+
+    def _used(self, width: int) -> int:
+        """The qubits that two circuits of this width use, in percent."""
+        from pilot_miniapps.qos_multiprogramming.devices import snapshot
+
+        qubits = snapshot(self.settings.snapshot).info.qubits
+        used = round(200 * width / qubits)
+        return USED.get(width, used) if qubits == QUBITS else used
 
     @property
     def _is_reference(self) -> bool:
@@ -224,10 +239,9 @@ class QosMultiprogramming(MiniApp):
         from pilot_miniapps.qos_multiprogramming.pairs import buffers, interval
 
         its = self.settings
-        widths = [width for width in its.widths if width < 12] or [min(its.widths)]
         tasks = {
             width: run.submit(f"buffer/{width}", buffers, its.snapshot, width, its.crosstalk, its.tries)
-            for width in widths
+            for width in its.with_buffer()
         }
         rows = []
         with run.progress(list(tasks.values()), "widths"):
@@ -235,8 +249,8 @@ class QosMultiprogramming(MiniApp):
         for width, values in gains.items():
             logs = np.log(values).tolist()
             low, high = np.exp(interval(logs))
-            widest = width == max(widths)
-            key = "buffer_gain" if widest else f"buffer_gain_{USED.get(width, width)}"
+            widest = width == max(gains)
+            key = "buffer_gain" if widest else f"buffer_gain_{self._used(width)}"
             bar = "> 1" if widest and self._is_reference else None
             run.figure(key, float(np.exp(fmean(logs))), "ratio", bar, (low, high), len(values))
             rows.append(
@@ -255,7 +269,8 @@ class QosMultiprogramming(MiniApp):
         figure, (left, middle, right) = plots.new(1, 3, width="double", height=3.1)
         pairs = {int(width): its for width, its in report["details"].get("pairs", {}).items()}
         widths = sorted(pairs)
-        groups = [f"{USED.get(width, width)}" for width in widths]
+        used = report["details"].get("used", {})
+        groups = [f"{used.get(str(width), width)}" for width in widths]
 
         def means(column: str) -> list[float]:
             return [float(np.mean([pair[column] for pair in pairs[width]])) for width in widths]
@@ -264,7 +279,8 @@ class QosMultiprogramming(MiniApp):
             kinds = {"one large": "large", "as one": "naive", "shared": "own"}
             plots.bars(left, groups, {name: means(column) for name, column in kinds.items()})
             relative = {"fidelity": means("fidelity"), "success": means("success")}
-            plots.bars(right, groups, relative | {"QOS": [PAPER.get(width, float("nan")) for width in widths]})
+            published = [PAPER.get(width, nan) if used.get(str(width)) == USED.get(width) else nan for width in widths]
+            plots.bars(right, groups, relative | {"QOS": published})
         queues = [row for row in report["rows"] if row["study"] == "queues"]
         for series, kind in enumerate(("utilisation", "score", "first-fit")):
             mine = sorted((row["loss"], row["utilisation"]) for row in queues if row["what"].startswith(kind))

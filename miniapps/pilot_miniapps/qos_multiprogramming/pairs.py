@@ -19,6 +19,7 @@ from pilot.quantum.device_noise import DeviceNoise
 from pilot.quantum.fidelities import Fidelities, fidelities_of, ideal_of
 from pilot.quantum.targets import readout_of
 from pilot_miniapps.qos_multiprogramming.devices import LEVEL, Snapshot, pairs, snapshot
+from pilot_miniapps.qos_multiprogramming.settings import Settings
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -85,14 +86,24 @@ def _placed(
         known = [device.known(placement, one) for one in pair]
         if (found := placement.again(known, LEVEL)) is not None:
             return free, known, found
-    raise _no_room(device, pair)
+    raise _no_room(device, pair[0].num_qubits, 0)
 
 
-def _no_room(device: Snapshot, pair: Sequence[QuantumCircuit]) -> DescriptionError:
-    """Devices with enough qubits may have them where two connected regions have no room."""
-    width = pair[0].num_qubits
+def check_places(settings: Settings) -> None:
+    """Raise DescriptionError where two circuits of one width have no place on the device together. Devices with enough
+    qubits may have them where two connected regions have no room."""
+    device = snapshot(settings.snapshot)
+    wanted = [(0, width) for width in settings.widths if "fidelity" in settings.study]
+    wanted += [(1, width) for width in settings.with_buffer() if "buffer" in settings.study]
+    for buffer, width in wanted:
+        if not device.placement(buffer).has_room(width, width):
+            raise _no_room(device, width, buffer)
+
+
+def _no_room(device: Snapshot, width: int, buffer: int) -> DescriptionError:
+    between = ", with a free qubit between them" if buffer else ""
     return DescriptionError(
-        f"widths: {width}: {pair[0].name} and {pair[1].name} have no place on {device.info.name} together, which has "
+        f"widths: {width}: two circuits that wide have no place together on {device.info.name}{between}; it has "
         f"{device.info.qubits} qubits: make widths smaller, or name a wider device",
         field="widths",
         given=width,
@@ -180,7 +191,7 @@ def deviation(name: str, width: int) -> float:
     pair = pairs(width)[0]
     found = placement.again([device.known(placement, one) for one in pair], LEVEL)
     if found is None:
-        raise _no_room(device, pair)
+        raise _no_room(device, width, 0)
     noise = DeviceNoise(placement.target, readout_of(device.info))
 
     def probabilities(made: QuantumCircuit) -> NDArray[np.float64]:

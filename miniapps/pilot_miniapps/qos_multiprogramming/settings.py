@@ -53,6 +53,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name}: {list(getattr(self, name))} is not valid: a value comes twice")
 
+    def with_buffer(self) -> list[int]:
+        """Widths of the pairs of the study buffer, which need a free qubit between them."""
+        return [width for width in self.widths if width < 12] or [min(self.widths)]
+
     def needed(self) -> Iterator[Needed]:
         """How wide the circuits are that the device must have room for."""
         device = f"fake:{self.snapshot}"

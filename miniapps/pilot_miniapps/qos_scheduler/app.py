@@ -63,7 +63,7 @@ class QosScheduler(MiniApp):
             "batch": 9,
         },
     }
-    packages: ClassVar[Sequence[str]] = ("qiskit", "qiskit_ibm_runtime", "scipy", "pymoo")
+    packages: ClassVar[Sequence[str]] = ("qiskit", "qiskit_ibm_runtime", "scipy")
 
     settings: Settings
 

@@ -137,7 +137,8 @@ class Ising:
 
     def frozen(self, spins: Mapping[int, int]) -> Ising:
         """The problem of the other spins, in their order, where these are +1 or -1: it has the same energies."""
-        number = {spin: place for place, spin in enumerate(set(range(self.size)) - set(spins))}
+        left = (spin for spin in range(self.size) if spin not in spins)
+        number = {spin: place for place, spin in enumerate(left)}
         fields = [self.fields[spin] for spin in number]
         constant = self.constant + sum(self.fields[spin] * value for spin, value in spins.items())
         couplings: dict[tuple[int, int], float] = {}

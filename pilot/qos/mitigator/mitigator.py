@@ -249,9 +249,9 @@ class _Search:
         if len(variant.circuits) > options.max_circuits:
             return f"{len(variant.circuits)} circuits, max_circuits is {options.max_circuits}"
         needed = variant.least * len(variant.circuits) * len(variant.factors)
-        if needed > self._context.shots:
+        if needed > (there := variant.spare(self._context.shots)):
             each = f"{variant.least} for each circuit that runs"
-            return f"it takes {needed} shots, {each}, and there are {self._context.shots}"
+            return f"it takes {needed} shots, {each}, and there are {there}"
         return ""
 
 

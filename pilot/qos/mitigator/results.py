@@ -52,7 +52,7 @@ class QosResult:
     considered: tuple[Considered, ...]
     #: Why nothing could be predicted; "" if it could.
     reason: str
-    #: Circuits that ran, and shots of all of them together, calibration included.
+    #: Circuits that ran, without those that measure a readout; and the shots of all of them, those included.
     circuits: int
     shots: int
     #: Seconds: "decide", each stage's part of it as "decide: STAGE", "run" (queues included), "combine".

@@ -99,16 +99,25 @@ class Variant:
         """Shots of each circuit at least: what is put together of several circuits needs two of each."""
         return 2 if self.steps else 1
 
+    def spare(self, total: int) -> int:
+        """Of so many shots those that do not measure the readout."""
+        return int(total * (1 - self.calibration) + 1e-6)
+
     def shots(self, total: int) -> NDArray[np.int64]:
         """`(n_circuits,)`: of each circuit with each noise factor, at least `least`. They add up to the total less what
-        calibrates, as far as that allows."""
-        spare = int(total * (1 - self.calibration)) // len(self.factors)
-        wanted = np.array(self.shares) * spare
-        dealt = np.floor(wanted).astype(np.int64)
-        left = spare - int(dealt.sum())
-        dealt[np.argsort(dealt - wanted, kind="stable")[:left]] += 1
-        each: NDArray[np.int64] = np.maximum(dealt, self.least)
-        return each
+        calibrates, where that is enough."""
+        spare, shares = self.spare(total) // len(self.factors), np.array(self.shares)
+        few = np.zeros(len(shares), bool)  # those that get the least
+        while True:
+            left = max(spare - self.least * int(few.sum()), 0)
+            wanted = np.where(few, self.least, shares * (left / max(float(shares[~few].sum()), 1e-300)))
+            fewer = few | (wanted < self.least)
+            if (fewer == few).all():
+                break
+            few = fewer
+        dealt = np.floor(wanted + 1e-9).astype(np.int64)
+        dealt[np.argsort(dealt - wanted, kind="stable")[: max(spare - int(dealt.sum()), 0)]] += 1
+        return dealt
 
     def replaced(self, parts: Sequence[Replacement], step: Step, overhead: float = 1.0) -> Variant:
         """The variant with each circuit replaced by others.

@@ -3,6 +3,7 @@ last."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,10 +11,13 @@ from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Policy
 from pilot.qos.simulation.jobs import Job
+from pilot.qos.simulation.log import REASONS
 from pilot.qos.simulation.simulator import Simulator
 from pilot.qos.simulation.sites import SimulatedNodes
+from pilot.resources import Terms
 from pilot.scheduling import events
 from pilot.scheduling.events import AskPilot
+from pilot.scheduling.fitting import described, misfit
 from pilot.scheduling.policies import Scaling
 
 #: Where pilots have an end, or are asked for by need: seconds between two looks of the controller, as of a manager's.
@@ -63,3 +67,20 @@ class Cluster(NamedTuple):
                 field="walltime",
                 given=walltime,
             )
+
+    def warnings(self, jobs: Sequence[Job]) -> list[str]:
+        """Sentences about jobs that will be refused, since no pilot can ever run them."""
+        memory, name = SimulatedNodes("any", self.description).memory, self.description.name or "nodes"
+        pilot = described(self.description, memory, (name,), name)
+        known: dict[Terms, str | None] = {}
+        reasons = Counter[str]()
+        for job in jobs:
+            terms = job.kind.terms
+            if terms not in known:
+                known[terms] = None if terms.resources.qpu else misfit(terms, pilot)
+            if (reason := known[terms]) is not None:
+                reasons[reason] += 1
+        return [
+            f"{count:,} of {len(jobs):,} jobs will be refused: {reason}; give more nodes or cores"
+            for reason, count in reasons.most_common(REASONS)
+        ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -95,13 +95,19 @@ def named(policy: str, **settings: Any) -> Policy:
     return registry.policy(policy, **settings)
 
 
-def simulate(settings: Settings, policy: Policy | None = None, qpu_policy: Policy | None = None) -> Log:
+def simulate(
+    settings: Settings,
+    policy: Policy | None = None,
+    qpu_policy: Policy | None = None,
+    warn: Callable[[str], object] = lambda sentence: None,
+) -> Log:
     """Run a simulation. Blocks.
 
     Args:
         settings: what is simulated.
         policy: of tasks for cores, and for QPUs unless there is another one for these.
         qpu_policy: of tasks for QPUs.
+        warn: is called before the simulation, with a sentence about jobs that no pilot can ever run.
 
     Raises:
         DescriptionError: a file cannot be read, or settings exclude each other.
@@ -111,10 +117,12 @@ def simulate(settings: Settings, policy: Policy | None = None, qpu_policy: Polic
     if settings.swf:
         jobs, cluster = swf.read(settings.swf), _cluster(settings, SWF_NODES, SWF_CORES)
         cluster.check(jobs)
+        for sentence in cluster.warnings(jobs):
+            warn(sentence)
         return cluster.simulator(policy).run(jobs)
     if settings.journal:
         instead = _instead(settings)
-        return sessions.play(history.read(settings.journal), policy, qpu_policy, instead)
+        return sessions.play(history.read(settings.journal), policy, qpu_policy, instead, warn)
     if settings.trace:
         recorded = traces.read(settings.trace)
         return on_trace(recorded, qpu_policy or policy, settings.interval, seed=settings.seed)
@@ -202,7 +210,7 @@ def on_qpus(settings: Settings, policy: Policy | None, kinds: Sequence[Kind] = (
     """
     kinds = kinds or synthetic([f"qpu-{at}" for at in range(settings.qpus)], settings.kinds, settings.seed)
     may = round(settings.share * len(kinds))
-    kinds = [*sharing(kinds[:may]), *kinds[may:]]
+    kinds = [*sharing(kinds[:may]), *map(msgspec.structs.replace, kinds[may:])]  # drift changes them
     names = list(kinds[0].seconds)
     bundling = Bundling(ByUse()) if settings.share else None
     simulator = Simulator(qpu_policy=policy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import nan
 
@@ -23,7 +23,13 @@ from pilot.scheduling.records import FunctionRecord
 from pilot.states import PilotState, is_final
 
 
-def play(history: History, policy: Policy | None, qpu_policy: Policy | None, cluster: Cluster | None = None) -> Log:
+def play(
+    history: History,
+    policy: Policy | None,
+    qpu_policy: Policy | None,
+    cluster: Cluster | None = None,
+    warn: Callable[[str], object] = lambda sentence: None,
+) -> Log:
     """Run the tasks of a session again, on the virtual clock. Blocks.
 
     Each comes when it was submitted, waits for the tasks that it needed, and runs as long as it ran. A task for QPUs
@@ -34,6 +40,7 @@ def play(history: History, policy: Policy | None, qpu_policy: Policy | None, clu
         policy: of tasks for cores, and for QPUs unless there is another one for these.
         qpu_policy: of tasks for QPUs.
         cluster: the pilots of nodes; None: those of the session, as and when they were there.
+        warn: is called before the simulation, with a sentence about jobs that no pilot can ever run.
 
     Raises:
         DescriptionError: nothing has run in the session, or a pilot of the cluster does not last long enough.
@@ -44,6 +51,8 @@ def play(history: History, policy: Policy | None, qpu_policy: Policy | None, clu
     jobs = Jobs(history.tasks, begun, own_pilots=cluster is None)
     if cluster is not None:
         cluster.check(jobs.jobs)
+        for sentence in cluster.warnings(jobs.jobs):
+            warn(sentence)
         simulator = cluster.simulator(policy, qpu_policy)
     else:
         simulator = _with_own_pilots(history, begun, policy, qpu_policy)

@@ -142,6 +142,8 @@ class Simulator:
                 call(time)
                 while heap and heap[0][0] == time:
                     heapq.heappop(heap)[2](time)
+                if job is not None and job.time == time:  # what happens at one time is placed at once
+                    job = self._submit(job, jobs)
             self._take(self.controller.schedule(self.now))
 
     def _refuses_what_is_left(self) -> bool:

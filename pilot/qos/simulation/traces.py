@@ -7,7 +7,6 @@ import lzma
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, file_error
+from pilot.fields import moment
 from pilot.qos.simulation.sites import QUBITS, Site, Tasks, grouped, together
 from pilot.resources import QPUInfo
 from pilot.scheduling.events import SendBatch
@@ -81,13 +81,12 @@ def _read(lines: Iterable[list[str]], path: str) -> dict[str, list[tuple[float, 
         if number == 1 and tuple(words) == COLUMNS:
             continue
         try:
-            qpu, moment, pending, active = words
-            time = datetime.fromisoformat(moment)
-            seconds = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+            qpu, time, pending, active = words
+            seconds = moment(time)
             row = (seconds, int(pending), {"0": False, "1": True}[active])
             if row[1] < 0 or (qpu in found and found[qpu][-1][0] >= seconds):
                 raise ValueError
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, OverflowError):
             raise DescriptionError(
                 f"trace: line {number} of {path} is {','.join(words)!r}; expected {','.join(COLUMNS)}, with a time "
                 "such as 2023-11-16T13:59:48, later than that of the line before of this QPU",

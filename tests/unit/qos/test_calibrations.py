@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import lzma
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def test_each_day_is_what_the_qpu_reported(name: str, tmp_path: Path) -> None:
     assert target.qubit_properties[1].t1 == pytest.approx(101e-6)
     assert readout_of(one) == [(0.01, 0.03)] * 2
     assert target_of(two)["cx"][1, 0].error == 0.02
+
+
+def test_a_time_without_an_offset_is_utc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in traces, and whatever the time zone of the machine."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        path = tmp_path / "days.csv"
+        path.write_text(HEADER + lines("2023-01-01", "2023-01-01T08:40:00", 0.01))
+        assert read_calibrations(path, "perth")[0].calibrated == datetime(2023, 1, 1, 8, 40, tzinfo=UTC).timestamp()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(

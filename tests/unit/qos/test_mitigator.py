@@ -22,6 +22,7 @@ from pilot.qos.families import circuit
 from pilot.qos.mitigator import Context, Goal, Ising, Mitigator, QosStage, Step, Variant
 from pilot.qos.mitigator.goals import probabilities
 from pilot.qos.mitigator.phases import frozen, in_phases, is_mirrored, steps_of
+from pilot.qos.mitigator.running import result_of
 from pilot.qos.mitigator.stages.cutting import Cutting
 from pilot.qos.mitigator.stages.freezing import Freezing, values_of
 from pilot.qos.mitigator.stages.noise import Decoupling
@@ -29,6 +30,8 @@ from pilot.qos.mitigator.stages.readout import ReadoutCorrection
 from pilot.qos.mitigator.stages.reuse import reused
 from pilot.qos.mitigator.variants import Replacement, single
 from pilot.quantum.fidelities import ideal_of
+from pilot.quantum.mitigation import Device
+from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.resources import QPUInfo
 from pilot.testing.stages import exact
 
@@ -178,6 +181,13 @@ def test_a_frozen_circuit_is_that_of_the_frozen_problem(problem: Ising, data: An
     assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-9)
 
 
+def test_the_spins_that_are_left_keep_their_order() -> None:
+    """Also where few of many are left."""
+    chain = Ising(fields=tuple(map(float, range(20))), couplings={(3, 9): 1.0, (9, 17): 2.0})
+    left = chain.frozen(dict.fromkeys(set(range(20)) - {3, 9, 17}, 1))
+    assert left.fields == (3.0, 9.0, 17.0) and left.couplings == {(0, 1): 1.0, (1, 2): 2.0}
+
+
 def test_frozen_results_are_those_of_the_whole_problem() -> None:
     """A star of three: its middle frozen, the others are exactly solved by one layer, so are both halves."""
     problem = Ising(fields=(0.0,) * 3, couplings={(0, 1): 1.0, (0, 2): 2.0})
@@ -311,6 +321,34 @@ def test_a_bit_that_is_measured_twice_is_not_corrected(manila: QPUInfo) -> None:
     assert names(Mitigator(with_errors(manila, 0.0, 0.05)).choose(made, 4000).variant) == []
     with pytest.raises(DescriptionError, match="'readout' is required, but cannot be done"):
         Mitigator(manila, QosOptions(stages=[ReadoutCorrection(required=True)])).choose(made, 4000)
+
+
+@pytest.mark.parametrize("shots", [4000, 10_001, 12_345])
+def test_the_shots_of_a_readout_are_those_that_are_counted(shots: int, manila: QPUInfo) -> None:
+    """All that run, and no more than were asked for."""
+    choice = Mitigator(manila, QosOptions(stages=[ReadoutCorrection(required=True)])).choose(circuit("ghz", 5), shots)
+    (stage,), own = choice.variant.mitigation, choice.variant.shots(shots).tolist()
+    planned = stage.plan(choice.variant.circuits, own, Device(target=None, name="device"))
+    registers = registers_of(choice.variant.circuits[0])
+    found = Outcomes.from_bits(np.zeros((1, 5), bool), np.array([1]), registers=registers, shots=1)
+    assert sum(planned.shots) == result_of(choice, found).shots
+    assert shots - 8 <= sum(planned.shots) <= shots
+
+
+@QUICK
+@given(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=30), st.integers(0, 400))
+def test_shots_are_dealt_by_shares_and_add_up(parts: list[float], more: int) -> None:
+    """Each circuit of several has two, also where its share is less than that."""
+    shares = tuple(part / sum(parts) for part in parts)
+    made = QuantumCircuit(1, 1)
+    step = Step(stage="halves", text="")
+    many = (made,) * len(shares)
+    variant = Variant(circuits=many, shares=shares, groups=(0,) * len(many), merge=single, steps=(step,))
+    total = 2 * len(shares) + more
+    dealt = variant.shots(total)
+    assert dealt.sum() == total and dealt.min() >= 2
+    order = np.argsort(shares, kind="stable")
+    assert (np.diff(dealt[order]) >= -1).all()
 
 
 @pytest.mark.parametrize("share", ["0.1", None, 0, 1, float("nan")])

@@ -10,7 +10,7 @@ import pytest
 
 from pilot import registry
 from pilot.interfaces import QPUTable, Spreads
-from pilot.qos import policies
+from pilot.qos import genetic, nsga2, policies
 from pilot.qos.policies import match, solve
 from pilot.scheduling.qpu_policies import Formula
 
@@ -103,7 +103,6 @@ def test_many_tasks_are_matched_in_parts_nearly_as_well(price: float, monkeypatc
 
 
 def test_a_search_is_for_a_hundred_tasks() -> None:
-    pytest.importorskip("pymoo")
     queue: Any = [Task()] * 130
     found = registry.policy("nsga2", population=8, generations=1).assign(
         queue, table(np.random.default_rng(6), 130, 3), 0.0
@@ -190,9 +189,33 @@ def alone(rates: Any, loss: Any, seconds: Any, bound: float) -> float:
     return found.fun / rates.sum() if found.status == 0 else np.nan
 
 
+def test_ranks_and_crowding_of_rows_are_those_of_the_definitions() -> None:
+    """Nondominated sorting and crowding distance, rank by rank; rows that are equal come one after another."""
+    values = np.random.default_rng(8).integers(0, 12, (60, 2)).astype(float)
+    ranks = nsga2.ranked(values)
+    crowding = nsga2.crowded(values, ranks)
+    left, rank = list(range(60)), 0
+    while left:
+        distinct = {tuple(values[at]): at for at in reversed(left)}
+        front = [
+            at for v, at in distinct.items() if not any(o != v and o[0] <= v[0] and o[1] <= v[1] for o in distinct)
+        ]
+        assert {tuple(one) for one in values[ranks == rank]} == {tuple(values[at]) for at in front}
+        order = [tuple(one) for one in sorted(values[ranks == rank].tolist())]
+        spans = [max(order[0][0], order[-1][0]) - order[0][0] or 1.0, order[0][1] - order[-1][1] or 1.0]
+        for at in np.flatnonzero(ranks == rank):
+            place = order.index(tuple(values[at]))
+            if place in (0, len(order) - 1):
+                assert crowding[at] == np.inf
+            else:
+                before, after = order[place - 1], order[place + 1]
+                sides = (after[0] - before[0]) / spans[0] + (before[1] - after[1]) / spans[1]
+                assert crowding[at] == pytest.approx(sides)
+        left = [at for at in left if ranks[at] > rank]
+        rank += 1
+
+
 def test_the_front_has_both_ends_and_is_no_worse_than_its_seeds() -> None:
-    genetic = pytest.importorskip("pilot.qos.genetic")
-    pytest.importorskip("pymoo")
     one = table(np.random.default_rng(3), 20, 4)
     front = genetic.search(one, 40, 15, 0)
     waits, fidelity = genetic.evaluate(one, genetic.seeds(one))

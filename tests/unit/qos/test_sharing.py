@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+import rustworkx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pilot_miniapps.qos_multiprogramming.pairs import check_places
+from pilot_miniapps.qos_multiprogramming.settings import Settings
 from qiskit import QuantumCircuit
 from qiskit.circuit import ClassicalRegister, QuantumRegister
+from qiskit.transpiler import Target
 
 from pilot.errors import DescriptionError
+from pilot.qos.asking import ask
 from pilot.qos.compatibility import Program, effective_utilisation, score
 from pilot.qos.crosstalk import with_crosstalk
 from pilot.qos.families import circuit
 from pilot.qos.features import properties_of
 from pilot.qos.layouts import Device, Layout, Layouts, arrange
 from pilot.qos.multiprogramming import MultiProgrammer
+from pilot.qos.placement import Placement
 from pilot.qos.regions import Regions
 from pilot.quantum.bundles import Bundle, Member, by_task, joined, split
 from pilot.quantum.compilation import Compiler
@@ -261,6 +268,42 @@ def test_bundles_keep_apart_and_lose_no_more_than_allowed(which: list[int], buff
 
 
 COMPILER = Compiler(Reported("line", line(9, {(0, 1): 0.05, (6, 7): 0.03})))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_places_apart_are_found_where_there_are_any(seed: int) -> None:
+    """Beside all connected parts of a random graph."""
+    dice, size = random.Random(seed), 8
+    graph = rustworkx.PyGraph(multigraph=False)
+    graph.add_nodes_from(range(size))
+    graph.add_edges_from_no_data([(at, dice.randrange(max(0, at - 3), at)) for at in range(1, size)])
+    regions, steps = Regions(Target(num_qubits=size), graph), rustworkx.distance_matrix(graph)
+    for distance, first, other in product((0, 1), (2, 3, 4), (2, 3, 4)):
+        near = steps <= distance
+        parts = (list(one) for one in combinations(range(size), first))
+        connected = [one for one in parts if rustworkx.is_connected(graph.subgraph(one))]
+        rests = [regions.free(np.flatnonzero(near[one].any(axis=0)).tolist(), other) for one in connected]
+        found = regions.apart(first, other, near)
+        assert bool(found) == any(rests)
+        for one, rest in found:
+            assert list(one) in connected and len(rest) >= other and not near[np.ix_(one, rest)].any()
+
+
+def test_two_circuits_that_fill_a_device_are_compiled_for_its_halves() -> None:
+    """Two chains of eight do not fit on guadalupe without swaps."""
+    compiler = Compiler(Reported("fake:guadalupe", ask("fake:guadalupe")))
+    placement = Placement(compiler, 0)
+    some = [placement.know(Member(one, compiler.compile(one, 1)), 1) for one in (circuit("ghz", 8), circuit("w", 8))]
+    placed = placement.again(some, 1)
+    assert placed is not None
+    used = [{made.find_bit(qubit).index for entry in made.data for qubit in entry.qubits} for made in placed.circuits]
+    assert not used[0] & used[1] and len(used[0] | used[1]) == 16
+
+
+def test_a_study_of_pairs_that_have_no_place_is_refused_before_it_begins() -> None:
+    check_places(Settings(snapshot="guadalupe", widths=(8,), study=("fidelity",)))
+    with pytest.raises(DescriptionError, match=r"widths: 8: two circuits that wide .*, with a free qubit between them"):
+        check_places(Settings(snapshot="guadalupe", widths=(8,), study=("fidelity", "buffer")))
 
 
 def test_it_is_decided_anew_for_another_calibration() -> None:

@@ -7,17 +7,20 @@ import lzma
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pilot.cli.main import main
 from pilot.errors import DescriptionError
+from pilot.interfaces import QueuedTask
 from pilot.qos.simulation import jobs, scenarios, swf, traces
 from pilot.qos.simulation.log import DONE, REFUSED
 from pilot.qos.simulation.simulator import Simulator
 from pilot.qos.simulation.sites import SimulatedQPU
 from pilot.resources import Resources, Terms
+from pilot.scheduling.policies import FirstComeFirstServed
 
 #: Ships with the package.
 EXCERPT = Path(traces.__file__).parent / "data" / "queues.csv.xz"
@@ -303,3 +306,27 @@ def test_a_log_whose_jobs_are_all_refused_takes_no_time(tmp_path: Path) -> None:
     path.write_text("1 100 -1 50 1000 -1 -1 1000 -1 -1 1 1 1 1 1 -1 -1 -1\n")
     summary = scenarios.simulate(scenarios.Settings(swf=str(path))).summary()
     assert (summary["refused"], summary["makespan"]) == (1, 0.0)
+
+
+def test_jobs_that_no_pilot_can_run_are_named_before_the_simulation(tmp_path: Path) -> None:
+    path, said = tmp_path / "wide.swf", list[str]()
+    why = "nodes has room for 8 such ranks, but 9 are needed"
+    path.write_text(
+        "".join(f"{at} {at} -1 5 {width} -1 -1 {width}" + 10 * " -1" + "\n" for at, width in enumerate((1, 9)))
+    )
+
+    class Policy(FirstComeFirstServed):
+        def order(self, task: QueuedTask, now: float) -> Any:
+            assert said == [f"1 of 2 jobs will be refused: {why}; give more nodes or cores"]
+            return super().order(task, now)
+
+    log = scenarios.simulate(scenarios.Settings(swf=str(path), nodes=4, cores=2), Policy(), warn=said.append)
+    assert log.state.tolist() == [DONE, REFUSED]
+
+
+def test_calibrations_of_one_simulation_do_not_change_the_next() -> None:
+    """Where both have the same kinds."""
+    kinds = jobs.synthetic(["a", "b"], 3, seed=1)
+    settings = scenarios.Settings(jobs=300, drift=30.0)
+    first, second = (scenarios.on_qpus(settings, scenarios.named("best-fidelity"), kinds).sha256() for _ in range(2))
+    assert first == second
