@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 #: Fields of `TaskDescription` that other systems take beside a call's own arguments.
 OPTIONS = frozenset(
     {"priority", "retries", "retry_on", "retry_delay", "timeout", "expected_duration", "depends_on"}
-    | {"num_cpus", "num_gpus", "ranks", "pilot", "pilots", "labels"}
+    | {"num_cpus", "num_gpus", "memory", "alternatives", "ranks", "pilot", "pilots", "labels"}
+    | {"environment", "working_directory", "initializer", "initargs"}
 )
 #: A warning is logged when a function of so many bytes is pickled again and again.
 LARGE_FUNCTION = 1 << 20
@@ -86,7 +87,9 @@ class Functions:
             return self._constants.get(work) or self._constant(work)
         if not callable(work):
             raise invalid(
-                "submit_task", work, "a callable or a TaskDescription; for a circuit TaskDescription(circuit=…)"
+                "submit_task",
+                work,
+                "a callable, its arguments behind it, or a TaskDescription; for a circuit TaskDescription(circuit=…)",
             )
         snapshot = Snapshot.of(work)  # before it is pickled: what changes meanwhile is noticed
         function = self._register(work, payload.dump_function(work))
