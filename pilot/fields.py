@@ -81,6 +81,17 @@ _UNITS |= {prefix + end: 2 ** (10 * power) for power, prefix in enumerate(_PREFI
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*")
 
 
+def whole(field: str, given: Any, expected: str = "a whole number of at least 1", *, least: int = 1) -> int:
+    """An argument that is a whole number; also one of another library, such as ``numpy.int64``.
+
+    Raises:
+        DescriptionError: it is none, or less than ``least``.
+    """
+    if isinstance(given, bool) or not isinstance(given, Integral) or int(given) < least:
+        raise invalid(field, given, expected)
+    return int(given)
+
+
 class _Call(threading.local):
     """The call that makes a description in this thread: what it gives, by name."""
 
@@ -258,6 +269,8 @@ def seconds_of(given: Any) -> Any:
     """
     if isinstance(given, timedelta):
         return given.total_seconds()
+    if type(given).__name__ == "timedelta64":  # of numpy, which counts as a whole number
+        given = float(given / type(given)(1, "s"))
     seconds = _seconds_of_text(given) if isinstance(given, str) else given
     if isinstance(seconds, Real) and not math.isfinite(seconds):
         raise ValueError(TIMES)
@@ -393,7 +406,10 @@ def _misspelt(name: str) -> str:
         names.add(kind.__name__)
         if kind.__module__ in ("builtins", "pilot"):
             own.add(kind.__name__)
-    return "" if name in names else next(iter(difflib.get_close_matches(name, own, n=1, cutoff=0.9)), "")
+    if name in names:
+        return ""
+    known = {one.casefold(): one for one in own}
+    return known.get(next(iter(difflib.get_close_matches(name.casefold(), known, n=1, cutoff=0.9)), ""), "")
 
 
 def checked_path(given: Any) -> Any:

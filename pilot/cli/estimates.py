@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from pilot.cli import streams
+from pilot.cli import streams, tables
 from pilot.errors import DescriptionError, error_text, file_error
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def _circuit(name: str) -> QuantumCircuit:
     from pilot.quantum.programs import load  # brings Qiskit
 
     try:
-        text = sys.stdin.buffer.read().decode() if name == "-" else Path(name).read_text(encoding="utf-8")
+        text = streams.read_input() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DescriptionError(
             f"qpus: {name} cannot be read: {file_error(error)}", field="estimate", given=name
@@ -123,7 +122,6 @@ def _circuit(name: str) -> QuantumCircuit:
 
 
 def _show_table(found: Sequence[tuple[QPUInfo, QPUEstimate]], currency: str | None) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("QPU", "fidelity", "seconds", "wait", "memory", "cost")
@@ -137,7 +135,7 @@ def _show_table(found: Sequence[tuple[QPUInfo, QPUEstimate]], currency: str | No
             _with_spread(one.cost, one.cost_spread, 2) + (f" {currency}" if one.cost is not None else ""),
         )
     if found:
-        Console(width=None if sys.stdout.isatty() else 120).print(table)
+        tables.show(table, 120)
 
 
 def _with_spread(value: float | None, spread: float | None, digits: int) -> str:

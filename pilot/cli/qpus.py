@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 
 import msgspec
 
 from pilot import registry
-from pilot.cli import estimates, streams
+from pilot.cli import estimates, streams, tables
 from pilot.errors import PluginError, error_text
 from pilot.qos.asking import ask
 from pilot.registry import GROUP
@@ -82,7 +81,6 @@ def _show_kinds() -> int:
 
 
 def _show_table(infos: Sequence[QPUInfo]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("QPU", "qubits", "error 1q", "error 2q", "readout", "T1", "T2", "calibrated", "takes jobs", "wait")
@@ -97,7 +95,7 @@ def _show_table(infos: Sequence[QPUInfo]) -> None:
             "unknown" if info.expected_wait is None else f"{info.expected_wait:.0f} s",
         )
     if infos:
-        Console(width=None if sys.stdout.isatty() else 140).print(table)
+        tables.show(table, 140)
 
 
 def _rate(rate: float | None) -> str:

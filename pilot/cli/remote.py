@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilot.cli import streams
+from pilot.cli.output_files import write
 from pilot.errors import DescriptionError, PilotError, PluginError, file_error
 
 if TYPE_CHECKING:
@@ -25,6 +27,13 @@ def add_server_flags(parser: argparse.ArgumentParser, *, required: bool = False)
         "--token-file", metavar="FILE", help="file with the token (default: the variable QUANTUM_PILOT_TOKEN)"
     )
     parser.add_argument("--ca", metavar="FILE", help="certificates to trust (PEM)")
+
+
+def check_no_server(options: argparse.Namespace) -> None:
+    """Raise DescriptionError where a flag is given that goes with ``--server`` alone, and that is not."""
+    for flag, given in (("--token-file", options.token_file), ("--ca", options.ca)):
+        if given is not None:
+            raise DescriptionError(f"submit: {flag} {given}: it needs --server URL", field=flag, given=given)
 
 
 def add_task_flags(parser: argparse.ArgumentParser) -> None:
@@ -90,17 +99,18 @@ def submit(options: argparse.Namespace, texts: list[str]) -> int:
         names = [name[-200:] for name in options.files]
         works = [{**given, "program": text, "name": name} for text, name in zip(texts, names, strict=True)]
         tasks = service.submit_tasks(works)
+        lines = [f"{task.id}  {name}" for task, name in zip(tasks, options.files, strict=True)]
         if options.json is None:
-            for task, name in zip(tasks, options.files, strict=True):
-                print(f"{task.id}  {name}")
+            print(*lines, sep="\n")
             return 0
+        for line in lines:  # who ends the waiting finds the tasks by these
+            streams.say(line)
         records = [{"file": name, **_record(task, None)} for task, name in zip(tasks, options.files, strict=True)]
     text = json.dumps(records, indent=2) + "\n"
-    if options.json == "-":
-        print(text, end="")
-    else:
-        Path(options.json).write_text(text)
-    return int(any("error" in record for record in records))
+    written = options.json != "-" and write(Path(options.json), text, "submit: --json")
+    if not written:
+        sys.stdout.write(text)
+    return int((options.json != "-" and not written) or any("error" in record for record in records))
 
 
 def _record(task: RemoteTask, timeout: float | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from pilot.cli import streams
+from pilot.cli import streams, tables
 from pilot.cli.output_files import write
 from pilot.errors import DescriptionError
 
@@ -135,10 +135,9 @@ def differences(reports: Mapping[str, Report]) -> dict[str, list[Any]]:
 
 
 def _show(reports: Mapping[str, Report], different: Mapping[str, list[Any]]) -> None:
-    from rich.console import Console  # only here: other commands load this file, too
-    from rich.table import Table
+    from rich.table import Table  # only here: other commands load this file, too
 
-    console = Console(width=None if Console().is_terminal else 60 + 30 * len(reports))
+    width = 60 + 30 * len(reports)
     table = Table(title="figures", title_justify="left")
     table.add_column("")
     for folder, one in reports.items():
@@ -151,10 +150,10 @@ def _show(reports: Mapping[str, Report], different: Mapping[str, list[Any]]) -> 
         table.add_row(f"time: {part}", *(_seconds(one.seconds.get(part)) for one in reports.values()))
     references = [one.host.get("reference_ms") for one in reports.values()]
     table.add_row("reference_ms", *("" if one is None else f"{one:.3g} ms" for one in references))
-    console.print(table)
+    tables.show(table, width)
     if not different:
         if len(reports) > 1:
-            console.print("The runs have the same settings, versions, machine and commit.", highlight=False)
+            print("The runs have the same settings, versions, machine and commit.")
         return
     others = Table(title="what else is different", title_justify="left")
     others.add_column("")
@@ -162,7 +161,7 @@ def _show(reports: Mapping[str, Report], different: Mapping[str, list[Any]]) -> 
         others.add_column(folder, overflow="fold")
     for key, values in different.items():
         others.add_row(key, *("" if value is None else _text(value) for value in values))
-    console.print(others)
+    tables.show(others, width)
 
 
 def _oracle(oracle: Passed | None) -> str:

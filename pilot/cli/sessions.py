@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pilot import plots
-from pilot.cli import session_files, streams
+from pilot.cli import session_files, streams, tables
 from pilot.cli.qpus import age
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, SessionError, invalid, text_of
@@ -149,7 +149,6 @@ def list_all(folders: Sequence[str], as_json: bool) -> int:
 
 
 def _show_table(sessions: Sequence[Summary]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     if not sessions:
@@ -167,7 +166,7 @@ def _show_table(sessions: Sequence[Summary]) -> None:
             _counted(Counter(pilot.state for pilot in one.pilots)),
             _counted(one.tasks),
         )
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    tables.show(table, 200)
 
 
 def _ago(moment: float) -> str:

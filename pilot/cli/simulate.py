@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pilot import registry
-from pilot.cli import streams
+from pilot.cli import streams, tables
 from pilot.cli.flags import flag, not_valid
 from pilot.cli.output_files import check_file, check_folder, write
 from pilot.errors import DescriptionError, invalid
@@ -158,7 +158,6 @@ def _policy_settings(words: list[str]) -> dict[str, Any]:
 
 
 def _show(policy: str, log: Log, figures: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("figure", "value", title=f"{policy}: {len(log.places)} places", title_justify="left", caption=_NOTE)
@@ -166,7 +165,7 @@ def _show(policy: str, log: Log, figures: dict[str, Any]) -> None:
         table.add_row(
             key, f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
         )
-    Console(width=100).print(table)
+    tables.show(table, 100)
 
 
 def _json(settings: Settings, options: argparse.Namespace, figures: dict[str, Any], log: Log) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pilot import sites
-from pilot.cli import doctor, streams
+from pilot.cli import doctor, streams, tables
 from pilot.cli.findings import Finding, show_findings
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError
@@ -72,13 +71,17 @@ def list_all(as_json: bool) -> int:
         print(json.dumps(msgspec.to_builtins(found), indent=2))
         return is_broken
     if not found:
-        where = ", ".join(map(str, sites.search_path()))
-        print(f"no sites in {where}; {sites.SITES} names other files and folders")
+        _say_none()
     _print_table([one for one in found if not one.problem])
     for one in found:
         if one.problem:
             streams.say(f"{one.name} cannot be used: {one.problem}")
     return is_broken
+
+
+def _say_none() -> None:
+    where = ", ".join(map(str, sites.search_path()))
+    streams.say(f"no sites in {where}; {sites.SITES} names other files and folders")
 
 
 def show(site: str, as_json: bool) -> int:
@@ -111,6 +114,8 @@ def check(names: Sequence[str], as_json: bool) -> int:
     Returns:
         0, or 1 when something does not fit.
     """
+    if not names and not sites.files():
+        _say_none()
     findings: list[Finding] = []
     pilots: dict[str, PilotDescription] = {}
     for site in names or sites.files():
@@ -146,7 +151,6 @@ def _names(site: str) -> list[str]:
 
 
 def _print_table(found: Sequence[Site]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     if not found:
@@ -154,7 +158,7 @@ def _print_table(found: Sequence[Site]) -> None:
     table = Table("site", "pilots", "about", "file")
     for one in found:
         table.add_row(one.name, ", ".join(one.pilots), one.about, one.file)
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    tables.show(table, 200)
 
 
 def _key(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -35,6 +36,18 @@ def prepare() -> None:
         stream = getattr(sys, name)
         if getattr(stream, "errors", None) in ("strict", "surrogateescape") and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_ERRORS)
+
+
+def read_input() -> str:
+    """All of standard input.
+
+    Raises:
+        OSError: it is closed.
+        UnicodeDecodeError: it is no text.
+    """
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "it stands for standard input, which is closed")
+    return sys.stdin.buffer.read().decode()
 
 
 def has_output() -> bool:

@@ -104,11 +104,13 @@ def submit(options: argparse.Namespace, interruption: Interruption) -> int:
     if options.json is not None and streams.is_output(options.json):
         options.json = "-"  # the table would go over it
     _check(options)
+    texts = [_text(name) for name in options.files]
     if options.server:
-        return remote.submit(options, [_text(name) for name in options.files])
-    wanted = [_task(name, options) for name in options.files]
+        return remote.submit(options, texts)
+    remote.check_no_server(options)
     pilots = [_pilot(text, options.qpu) for text in options.pilot] or [_pilot(_usual(), options.qpu)]
     _check_devices(options, pilots)
+    wanted = [_task(name, text, options) for name, text in zip(options.files, texts, strict=True)]
     file = None if options.json in (None, "-") else Path(options.json)
     plain = file is not None and (file.is_file() or not file.exists())
     written = False
@@ -191,11 +193,10 @@ def _check_devices(options: argparse.Namespace, pilots: list[PilotDescription]) 
         raise DescriptionError("submit: a device has no exact results: add --shots 1000", field="shots")
 
 
-def _task(name: str, options: argparse.Namespace) -> TaskDescription:
+def _task(name: str, text: str, options: argparse.Namespace) -> TaskDescription:
     from pilot.interfaces.qpus import measures
     from pilot.quantum.programs import load  # brings Qiskit
 
-    text = _text(name)
     try:
         program = load(text, format=options.format)
     except DescriptionError as error:
@@ -221,16 +222,10 @@ def _task(name: str, options: argparse.Namespace) -> TaskDescription:
 
 def _text(name: str) -> str:
     try:
-        return _standard_input() if name == "-" else Path(name).read_text(encoding="utf-8")
+        return streams.read_input() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = file_error(error)
         raise DescriptionError(f"submit: {name} cannot be read: {reason}", field="files", given=name) from None
-
-
-def _standard_input() -> str:
-    if sys.stdin is None:
-        raise DescriptionError("submit: - stands for standard input, which is closed", field="files", given="-")
-    return sys.stdin.buffer.read().decode()
 
 
 def _usual() -> str:

@@ -46,7 +46,9 @@ _CALLED = {
     **ALIASES,
     **dict.fromkeys(("time", "time_limit", "timeout", "timeout_min"), "walltime"),
     **dict.fromkeys(("nodes", "nnodes", "nodes_per_block"), "number_of_nodes"),
-    **dict.fromkeys(("cpus", "cpus_per_task", "n_workers", "max_workers", "max_workers_per_node"), "cores_per_node"),
+    **dict.fromkeys(
+        ("cpus", "cpus_per_task", "workers", "n_workers", "max_workers", "max_workers_per_node"), "cores_per_node"
+    ),
     **dict.fromkeys(("ntasks", "tasks_per_node", "processes"), "cores_per_node"),
     **dict.fromkeys(("env", "env_vars"), "environment"),
     "python": "venv",
@@ -183,6 +185,9 @@ class PilotDescription(Description, frozen=True, kw_only=True, metaclass=_Sited)
             given = {
                 (ALIASES[key] if ALIASES.get(key, key) not in given else key): value for key, value in given.items()
             }
+        if isinstance(given, str):
+            text = f"a PilotDescription, or a dict with its keys; PilotDescription.from_text({given!r}) reads a text"
+            raise invalid(cls.__name__, given, text)
         return super().build(given)
 
     @classmethod
@@ -216,6 +221,8 @@ class PilotDescription(Description, frozen=True, kw_only=True, metaclass=_Sited)
         Raises:
             DescriptionError: the text does not describe a pilot; or as `from_toml`.
         """
+        if not isinstance(text, str):
+            raise invalid("pilot", text, cls.text_forms)
         match = _SHORT.fullmatch(text)
         if match is not None:
             resource, engine, cores, nodes = match.groups()

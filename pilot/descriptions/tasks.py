@@ -146,8 +146,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: An MPI program and its arguments, started on every rank of one communicator; its result is an `MpiResult`.
     mpi: Words = ()
     #: Environment variables and working directory of the function, executable or MPI program, for this task alone. A
-    #: relative path counts from the pilot's working directory. A function is loaded with the variables set; libraries
-    #: that its worker has loaded before keep what they have read.
+    #: relative path counts from the pilot's working directory, ~ is the home directory there. A function is loaded with
+    #: the variables set; libraries that its worker has loaded before keep what they have read.
     environment: Texts = {}
     working_directory: PathText | None = None
 

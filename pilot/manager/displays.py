@@ -75,7 +75,9 @@ class Terminal(Display):
         from rich.console import Console
         from rich.live import Live
 
-        self._live = Live(console=Console(stderr=True), auto_refresh=False)
+        self._live = Live(
+            console=Console(stderr=True, markup=False, emoji=False), auto_refresh=False
+        )  # names are no markup
         self._live.start()
 
     def show(self, snapshot: Snapshot, last: bool = False) -> None:

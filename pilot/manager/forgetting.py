@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from pilot.errors import DescriptionError, invalid
-from pilot.manager.handles import Task, forget, is_kept_by, is_kept_in_memory, outcome_of, tasks_of
+from pilot.manager.handles import Task, Together, forget, is_kept_by, is_kept_in_memory, outcome_of, tasks_of
 from pilot.manager.journal import SessionRow
 from pilot.manager.resubmission import Resubmission
 from pilot.manager.sharing import files_of
@@ -27,7 +27,7 @@ class Forgetter:
         self._state = state
         self._resubmission = resubmission
 
-    def forget(self, given: Iterable[Task]) -> None:
+    def forget(self, given: Iterable[Task] | Together) -> None:
         """As `PilotManager.forget`."""
         self._state.check_open()
         tasks: dict[int, Task] = {}

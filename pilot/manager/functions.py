@@ -58,7 +58,9 @@ class Functions:
             return self._constants.get(work) or self._constant(work)
         if not callable(work):
             raise invalid(
-                "submit_task", work, "a callable or a TaskDescription; for a circuit TaskDescription(circuit=…)"
+                "submit_task",
+                work,
+                "a callable, its arguments behind it, or a TaskDescription; for a circuit TaskDescription(circuit=…)",
             )
         snapshot = Snapshot.of(work)  # before it is pickled: what changes meanwhile is noticed
         function = self._register(work, payload.dump_function(work))

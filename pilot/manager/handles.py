@@ -419,12 +419,20 @@ def forget(task: Task) -> None:
         task._outcome, task._error = None, Failed(ErrorCode.SESSION_ERROR, "it was forgotten, and its result with it")
 
 
-def tasks_of(method: str, given: Iterable[Task[R]]) -> list[Task[R]]:
+class Together:
+    """Results that tasks have together: where tasks are wanted, it stands for these."""
+
+    tasks: tuple[Task[Any], ...]
+
+
+def tasks_of(method: str, given: Iterable[Task[R]] | Together) -> list[Task[R]]:
     """The list of tasks that a method was given.
 
     Raises:
         DescriptionError: it is something else, such as one task alone.
     """
+    if isinstance(given, Together):  # to iterate over it would wait for the results
+        return list(given.tasks)
     tasks: list[Any] = list(given) if isinstance(given, Iterable) else [None]
     if not all(isinstance(task, Task) for task in tasks):
         raise invalid(method, given, "a list of tasks or another iterable; for one task [task]")

@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 from pilot.descriptions import TaskDescription
 from pilot.descriptions.tasks import with_place
 from pilot.errors import invalid
-from pilot.manager.handles import Task, wait_done
+from pilot.fields import whole
+from pilot.manager.handles import Task, Together, wait_done
 from pilot.publishing import publish
 from pilot.wire import payload
 from pilot.wire.callables import name_of
@@ -32,14 +33,15 @@ TELLING_SECONDS, GROWTH = 0.002, 64
 MEASURE_SECONDS, UNMEASURED = 1.0, 64
 
 
-class MapResult(Sequence[R]):
+class MapResult(Together, Sequence[R]):
     """The results of a map in chunks, in the order of the inputs. Reading one waits for its chunk.
 
     A chunk is one task. What an input raises is raised where its result is read; the other inputs of the chunk have
     their results. What ends a chunk (a worker that dies, a timeout, `cancel`) ends all inputs of it, and a chunk that
     was lost runs again as a whole. What an input changes in the function's globals is seen by later ones of its chunk.
 
-    As an argument of a task it stands for the list of its results.
+    As an argument of a task it stands for the list of its results, and where a manager wants tasks for those of its
+    chunks: ``manager.wait_tasks(mapped)``, ``manager.cancel(mapped)``.
     """
 
     def __init__(self, tasks: Sequence[Task[ChunkResult]], firsts: Sequence[int], count: int) -> None:
@@ -218,8 +220,8 @@ def submit(
     check_fields("map", options, has_key=True)
     if chunksize == "auto" and options.get("key") is not None:
         raise invalid("map: chunksize", chunksize, "a whole number with a key: the same chunks must come again")
-    if chunksize != "auto" and (isinstance(chunksize, bool) or not isinstance(chunksize, int) or chunksize < 1):
-        raise invalid("map: chunksize", chunksize, 'a whole number of at least 1, or "auto"')
+    if chunksize != "auto":
+        chunksize = whole("map: chunksize", chunksize, 'a whole number of at least 1, or "auto"')
     chunks = _Chunks(submit_task, function, iterables, options)
     try:
         if chunksize == "auto":

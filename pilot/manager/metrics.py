@@ -35,7 +35,7 @@ def write_metrics(session: Session, path: str | os.PathLike[str]) -> Iterator[No
         OSError: the file cannot be written.
         SessionError: the manager is closed.
     """
-    with Path(path).open("w", newline="") as file:
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
         write = csv.writer(file).writerows
         write([COLUMNS])
         names = _Names(session)

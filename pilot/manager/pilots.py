@@ -9,7 +9,8 @@ from typing import Any
 
 from pilot import html, registry
 from pilot.descriptions import PilotDescription
-from pilot.errors import PilotError, PilotFailed, error_text, invalid
+from pilot.errors import PilotError, PilotFailed, error_text
+from pilot.fields import whole
 from pilot.manager.clients import Clients
 from pilot.manager.keeper import Keeper
 from pilot.manager.waiting import wait_for
@@ -133,8 +134,7 @@ class Pilot:
             SessionError: the manager is closed.
         """
         self._keeper.check_open()
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise invalid("remove_nodes: count", count, "a whole number of at least 1")
+        count = whole("remove_nodes: count", count)
         self._keeper.post(events.RemoveNodes(self.id, count))
 
     def cancel(self) -> None:

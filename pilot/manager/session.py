@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from pilot.errors import invalid, text_of
+from pilot.fields import whole
 from pilot.interfaces import Observer, SessionEvent
 from pilot.manager.forgetting import Forgetter
-from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of
+from pilot.manager.handles import Task, Together, entry_of, is_kept_by, tasks_of
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.objects import ObjectRef, Objects
 from pilot.manager.observers import KINDS, MOST_WAITING, Subscription, kinds_of
@@ -94,9 +95,12 @@ class Session(SessionView):
             TimeoutError: it is not on disk within that time.
             SessionError: the manager is closed, or was before all was on disk.
         """
-        self._state.committed().result(timeout)
+        try:
+            self._state.committed().result(timeout)
+        except TimeoutError:
+            raise TimeoutError(f"after {timeout:g} s not all that has happened is on disk") from None
 
-    def forget(self, tasks: Iterable[Task]) -> None:
+    def forget(self, tasks: Iterable[Task] | Together) -> None:
         """Remove finished tasks, and the parts that they put together, from the session, as if they had never been.
 
         `tasks` does not have them any more, nor has a manager that attaches later; their keys may be given to others,
@@ -140,8 +144,7 @@ class Session(SessionView):
         self._state.check_open()
         if not callable(observer):
             raise invalid("observer", observer, "a callable")
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise invalid("limit", limit, "a number of events from 1 on")
+        limit = whole("limit", limit, "a number of events from 1 on")
         wanted = KINDS if kinds is None else kinds_of(kinds)
         ids = None if tasks is None else frozenset(task.id for task in tasks_of("subscribe", tasks))
         subscription = Subscription(observer, wanted, ids, limit)

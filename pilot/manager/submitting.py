@@ -19,7 +19,7 @@ from pilot.errors import DescriptionError, PluginError
 from pilot.interfaces import Kind, Prepared, TaskEstimator
 from pilot.manager.capacities import Capacities
 from pilot.manager.functions import Functions
-from pilot.manager.handles import Task, has_result, is_kept_by, never_ran
+from pilot.manager.handles import Task, has_result, is_kept_by, never_ran, tasks_of
 from pilot.manager.keys import Key, check_same, key_of
 from pilot.manager.objects import words_of
 from pilot.manager.samples import arguments_of, not_estimated
@@ -207,10 +207,12 @@ class Submitter:
                 )
 
     def _dependencies(self, wanted: TaskDescription) -> Sequence[Task]:
-        after: Sequence[Any] = [wanted.depends_on] if isinstance(wanted.depends_on, Task) else wanted.depends_on
+        given = [wanted.depends_on] if isinstance(wanted.depends_on, Task) else wanted.depends_on
+        try:
+            after = tasks_of("depends_on", given)
+        except DescriptionError:
+            raise wanted.wrong("depends_on", "a task of this manager, or a list of such tasks") from None
         for task in after:
-            if not isinstance(task, Task):
-                raise wanted.wrong("depends_on", "tasks of this manager")
             if not is_kept_by(task, self._state):
                 raise DescriptionError(f"depends_on: task {task.id} is another manager's, or was forgotten")
         return after

@@ -10,7 +10,7 @@ from pilot.descriptions import TaskDescription
 from pilot.descriptions.tasks import with_key, with_place
 from pilot.errors import DescriptionError
 from pilot.manager import maps, windows
-from pilot.manager.handles import Task, tasks_of
+from pilot.manager.handles import Task, Together, tasks_of
 from pilot.manager.maps import ChunkSize, MapResult, check_fields, without_key
 from pilot.manager.objects import ObjectRef
 from pilot.manager.resubmission import Resubmission
@@ -166,6 +166,10 @@ class TaskSession(Session):
                 those with a ``key``.
         """
         self._state.check_open()
+        if not iterables:
+            raise DescriptionError(
+                "map: there are no inputs; give an iterable for each argument, such as map(f, values)"
+            )
         if window is not None:
             return self._map_in_window(function, iterables, window, 1 if chunksize is None else chunksize, fields)
         if chunksize is not None:
@@ -252,7 +256,7 @@ class TaskSession(Session):
         """
         return windows.as_completed(tasks, window, timeout)
 
-    def cancel(self, tasks: Iterable[Task], *, running: bool = True) -> None:
+    def cancel(self, tasks: Iterable[Task] | Together, *, running: bool = True) -> None:
         """Cancel tasks, and the parts that they put together. Does not block: `wait_tasks` waits until it is confirmed.
 
         Args:

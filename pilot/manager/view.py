@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from pilot import html
 from pilot.errors import SessionError, invalid
-from pilot.manager.handles import Task, tasks_of, wait_done
+from pilot.manager.handles import Task, Together, tasks_of, wait_done
 from pilot.manager.pilots import HTML_HEAD, Pilot, html_row
 from pilot.resources import QPUInfo
 from pilot.states import PilotState, TaskState
@@ -20,6 +20,7 @@ from pilot.wire.session import SessionFolder
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from pilot.manager.maps import MapResult
     from pilot.plots import SessionSpans
 
 R = TypeVar("R")
@@ -123,13 +124,15 @@ class SessionView:
         return None
 
     @overload
+    def wait_tasks(self, tasks: Together, timeout: float | None = None) -> tuple[list[Task], list[Task]]: ...
+    @overload
     def wait_tasks(
         self, tasks: Iterable[Task[R]], timeout: float | None = None
     ) -> tuple[list[Task[R]], list[Task[R]]]: ...
     @overload
     def wait_tasks(self, tasks: None = None, timeout: float | None = None) -> tuple[list[Task], list[Task]]: ...
     def wait_tasks(
-        self, tasks: Iterable[Task[R]] | None = None, timeout: float | None = None
+        self, tasks: Iterable[Task[R]] | Together | None = None, timeout: float | None = None
     ) -> tuple[list[Task[R]], list[Task[R]]]:
         """Block until the tasks are finished, however they end.
 
@@ -162,6 +165,9 @@ class SessionView:
         """All tasks that may not have ended."""
         return list(self._state.tasks.values())
 
-    def get_results(self, tasks: Iterable[Task[R]]) -> list[R]:
-        """The results in the order of the tasks; blocks, and raises what the first failed one raised."""
+    def get_results(self, tasks: Iterable[Task[R]] | MapResult[R]) -> list[R]:
+        """The results in the order of the tasks, or of the inputs of a map in chunks; blocks, and raises what the first
+        failed one raised."""
+        if isinstance(tasks, Together):
+            return list(tasks)
         return [task.result() for task in tasks_of("get_results", tasks)]

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from pilot.errors import invalid
+from pilot.fields import whole
 from pilot.manager.handles import Task, interrupted
 from pilot.manager.maps import ChunkSize, MapResult
 from pilot.manager.waiting import take_from
@@ -19,16 +20,6 @@ R = TypeVar("R")
 _TASKS = "a list of tasks or another iterable; for one task [task]"
 #: The arguments of one input.
 Arguments = tuple[Any, ...]
-
-
-def check_window(window: int) -> None:
-    """Refuse what is no window.
-
-    Raises:
-        DescriptionError: it is not a number of at least 1.
-    """
-    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-        raise invalid("window", window, "a whole number of at least 1")
 
 
 def results(
@@ -50,9 +41,8 @@ def results(
     Raises:
         DescriptionError: the window or the size is not valid.
     """
-    check_window(window)
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise invalid("chunksize", size, "a whole number of at least 1, with a window or buffersize")
+    window = whole("window", window)
+    size = whole("chunksize", size, "a whole number of at least 1, with a window or buffersize")
     blocks = _blocks(iter(inputs), size)
     end = None if timeout is None else time.monotonic() + timeout
     unread: deque[Task[R] | MapResult[R]] = deque()
@@ -94,9 +84,8 @@ def _read(
 
 def as_completed(tasks: Iterable[Task[R]], window: int | None, timeout: float | None) -> Iterator[Task[R]]:
     """As `PilotManager.as_completed`."""
-    if window is not None:
-        check_window(window)
-    if not isinstance(tasks, Iterable):
+    window = None if window is None else whole("window", window)
+    if not isinstance(tasks, Iterable) or isinstance(tasks, MapResult):  # which would wait for results
         raise invalid("as_completed", tasks, _TASKS)
     return _ended(_checked(tasks), window, None if timeout is None else time.monotonic() + timeout)
 

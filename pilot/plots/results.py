@@ -4,6 +4,7 @@ axes."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import invalid
@@ -50,7 +51,7 @@ def histogram(
     Raises:
         DescriptionError: ``most`` or ``ax`` is not valid.
     """
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+    if isinstance(most, bool) or not isinstance(most, Integral) or most < 1:
         raise invalid("most", most, "a whole number of at least 1")
     size = {text: max(abs(one.get(text, 0.0)) for one in weights.values()) for one in weights.values() for text in one}
     heaviest = sorted(size, key=lambda text: (-size[text], text))

@@ -45,8 +45,8 @@ def operators(observables: Any, num_qubits: int) -> list[SparsePauliOp]:
         observables = [observables[row] for row in range(len(observables))]
     elif _is_one(observables):
         observables = [observables]
-    elif not isinstance(observables, Iterable):
-        raise _wrong(observables)
+    elif not isinstance(observables, Iterable) or isinstance(observables, set | frozenset):  # which have no order
+        raise invalid("observables", observables, f"one, or a list of them; one is {_FORMS}", shown=_short(observables))
     return [_operator(observable, num_qubits) for observable in observables]
 
 

@@ -12,7 +12,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from pilot.service.models import ProblemBody
+from pilot.errors import did_you_mean
+from pilot.service.models import BatchBody, EstimateBody, ProblemBody, SessionBody, TaskBody
 from pilot.service.problems import STORE_ERRORS, Problem, store_away
 
 PROBLEM, _PLAIN = "application/problem+json", "application/json"
@@ -20,8 +21,8 @@ PROBLEM, _PLAIN = "application/problem+json", "application/json"
 SHOWN = 100
 #: In the place of an error: which of several types it is about.
 _BRANCH = re.compile(r"bool|int|float|str|constrained-\w+|(?:list|dict|union|function-\w+)\[.*\]")
-#: Messages by the type of an error, where those of Pydantic say less.
-_MESSAGES = {"extra_forbidden": "there is no such field"}
+#: Fields of all bodies.
+_FIELDS = sorted({name for kind in (TaskBody, BatchBody, EstimateBody, SessionBody) for name in kind.model_fields})
 
 
 def body(status: int, detail: str, errors: list[dict[str, str]] | None = None) -> dict[str, Any]:
@@ -96,9 +97,12 @@ def _described(error: Any) -> dict[str, str]:
     place = [str(part) for part in error["loc"] if _BRANCH.fullmatch(str(part)) is None]
     if len(place) > 1 and place[0] in ("body", "query", "path", "header", "cookie"):
         place = place[1:]
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":  # Pydantic says less
+        message = f"there is no such field{did_you_mean(place[-1], _FIELDS)}"
     return {
         "field": ".".join(place),
-        "message": _MESSAGES.get(error["type"]) or error["msg"].removeprefix("Value error, "),
+        "message": message,
         "given": shown(error.get("input")),
     }
 

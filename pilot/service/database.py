@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -61,6 +63,8 @@ def opened(text: str) -> Engine:
     url = make_url(checked_url(text))
     shown = url.render_as_string(hide_password=True)
     try:
+        if url.get_backend_name() == "sqlite":
+            _make_private(str(url.database))
         engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite", pool_size=8)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
@@ -76,6 +80,12 @@ def opened(text: str) -> Engine:
             path=shown,
         )
     return engine
+
+
+def _make_private(path: str) -> None:
+    """Make the file of a new store, which no other account can read; SQLite gives its other files the same mode."""
+    with contextlib.suppress(OSError):  # SQLite says what is wrong
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:

@@ -16,7 +16,8 @@ from pilot.wire.callables import name_of
 #: Fields of `TaskDescription` that other systems take beside a call's own arguments.
 OPTIONS = frozenset(
     {"priority", "retries", "retry_on", "retry_delay", "timeout", "expected_duration", "depends_on"}
-    | {"num_cpus", "num_gpus", "ranks", "pilot", "pilots", "labels"}
+    | {"num_cpus", "num_gpus", "memory", "alternatives", "ranks", "pilot", "pilots", "labels"}
+    | {"environment", "working_directory", "initializer", "initargs"}
 )
 
 

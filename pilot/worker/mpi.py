@@ -30,7 +30,7 @@ from pilot.wire.spool import Spool
 from pilot.worker import gpus, rank
 from pilot.worker.capture import KEPT_BYTES, OUTPUT_KEPT
 from pilot.worker.launch import HINT, TRY_SECONDS, Launch, RankLayout, find_launch
-from pilot.worker.surroundings import check_directory
+from pilot.worker.surroundings import directory
 
 #: Seconds that a launcher has to end the other ranks by itself when one has failed.
 ALONE_SECONDS = 0.5
@@ -125,7 +125,7 @@ class _Task:
         environment: Mapping[str, str],
         working_directory: str | None,
     ) -> None:
-        check_directory(working_directory)
+        folder = directory(working_directory)
         self.ranks = layout.resources.ranks
         self.name = "the function" if command is None else command[0]
         self._is_function = command is None
@@ -145,7 +145,7 @@ class _Task:
         task: rank.Task = {
             "ranks": self.ranks,
             "command": command,
-            "working_directory": working_directory or str(Path.cwd()),
+            "working_directory": folder or str(Path.cwd()),
             "sys_path": sys.path,
             "defaults": own,
             "overrides": {name: own[name] for name in variables if name in own} | dict(environment),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -102,7 +102,7 @@ def _packed(wanted: TaskDescription) -> NewDescription:
 
 def _dependencies(wanted: TaskDescription) -> list[int]:
     given = wanted.depends_on
-    after: Sequence[Any] = [given] if isinstance(given, ChildTask) else given
+    after = [given] if isinstance(given, ChildTask) or not isinstance(given, Iterable) else list(given)
     if not all(isinstance(one, ChildTask) for one in after):
         raise wanted.wrong("depends_on", "tasks that current_manager() has submitted")
     return [one.id for one in after]

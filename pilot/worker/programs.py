@@ -16,7 +16,7 @@ from typing import Any
 
 from pilot.errors import ExecutableFailed
 from pilot.worker.capture import OUTPUT_KEPT
-from pilot.worker.surroundings import check_directory
+from pilot.worker.surroundings import directory
 
 #: Seconds between two checks whether a program has ended, on systems without pidfd.
 LOOK_SECONDS = 0.05
@@ -48,9 +48,9 @@ def run_executable(
         ExecutableFailed: it returned another code.
         FileNotFoundError, PermissionError: it cannot be started.
     """
-    check_directory(working_directory)
+    folder = directory(working_directory)
     with _Tail() as out, _Tail() as err:
-        pid = _start(command, environment, working_directory, out, err)
+        pid = _start(command, environment, folder, out, err)
         _groups.add(pid)
         try:
             _read(pid, (out, err))

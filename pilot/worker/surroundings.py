@@ -42,12 +42,12 @@ class InSurroundings(WorkFunction):
         directory after each task.
 
         Raises:
-            OSError: as `check_directory`.
+            OSError: as `directory`.
         """
-        check_directory(working_directory)
+        folder = directory(working_directory)
         with _set(environment):
-            if working_directory is not None:
-                os.chdir(working_directory)
+            if folder is not None:
+                os.chdir(folder)
             return task_process.call(payload.load(self.code), args, kwargs)
 
 
@@ -65,16 +65,18 @@ def _set(environment: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def check_directory(working_directory: str | None) -> None:
-    """See whether a task can run there; None: in the worker's directory.
+def directory(working_directory: str | None) -> str | None:
+    """Where a task runs; None: in the worker's directory. A ~ at the beginning stands for the home directory.
 
     Raises:
         OSError: FileNotFoundError, NotADirectoryError or PermissionError; the message names field, host and directory.
     """
     if working_directory is None:
-        return
+        return None
+    folder = os.path.expanduser(working_directory)  # noqa: PTH111
     try:
-        os.stat(os.path.join(working_directory, "."))  # noqa: PTH116, PTH118 - a Path loses the dot, which asks for a folder
+        os.stat(os.path.join(folder, "."))  # noqa: PTH116, PTH118 - a Path loses the dot, which asks for a folder
     except OSError as error:
         what = f"TaskDescription.working_directory on {platform.node()}: {error.strerror}"
-        raise type(error)(error.errno, what, working_directory) from None
+        raise type(error)(error.errno, what, folder) from None
+    return folder

@@ -187,11 +187,24 @@ def test_a_manager_and_its_tasks_end_with_the_task_that_had_them(double: PilotMa
         (lambda manager: manager.submit_task({"function": abs, "num_cpus": 9}), NoPilotError, "9 are needed"),
         (lambda manager: manager.submit_task(abs, threading.Lock()), pilot.NotPicklable, "argument of abs"),
         (lambda manager: manager.submit_task({"function": abs, "depends_on": [3]}), DescriptionError, "depends_on"),
+        (lambda manager: manager.submit_task({"function": abs, "depends_on": 3}), DescriptionError, "depends_on: 3"),
         (lambda manager: manager.submit_task({"circuit": "no circuit"}), pilot.PilotError, "circuit"),
         (lambda manager: manager.map(abs, [1], chunksize=10), DescriptionError, "chunksize is not valid in a task"),
         (lambda manager: pilot.PilotExecutor(manager), DescriptionError, "in a task take submit_task, map"),
     ],
-    ids=["field", "key", "argument", "one_task", "wide", "pickle", "dependencies", "circuit", "chunks", "executor"],
+    ids=[
+        "field",
+        "key",
+        "argument",
+        "one_task",
+        "wide",
+        "pickle",
+        "dependencies",
+        "no_list",
+        "circuit",
+        "chunks",
+        "executor",
+    ],
 )
 def test_what_a_parent_does_wrong_is_told_at_once(
     double: PilotManager, call: Callable[..., Any], error: type[Exception], text: str

@@ -143,7 +143,8 @@ def test_a_reader_that_goes_away_ends_the_table_of_qpus(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "redirection", "said"),
     [
-        ("submit - --shots 9", "<&-", "- stands for standard input, which is closed"),
+        ("submit - --shots 9", "<&-", "- cannot be read: it stands for standard input, which is closed"),
+        ("qpus aer --estimate -", "<&-", "- cannot be read: it stands for standard input, which is closed"),
         (f"{SUBMIT} --json -", ">&-", "--json -: standard output is closed; name a file"),
     ],
 )

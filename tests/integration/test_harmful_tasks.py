@@ -437,6 +437,9 @@ def test_environment_and_directory_of_a_pilot_and_of_an_executable(manager: Pilo
     ):
         with pytest.raises(NotADirectoryError, match=r"TaskDescription\.working_directory on "):
             manager.submit_task(function).result(60)
+    for work in ({"function": os.getcwd}, {"executable": ["pwd"]}):
+        found: Any = manager.submit_task({**work, "working_directory": "~"}).result(SOON)
+        assert getattr(found, "stdout", found).strip() == str(Path.home().resolve())
     nowhere = TaskDescription(executable=shell, working_directory=str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         manager.submit_task(nowhere).result(timeout=SOON)

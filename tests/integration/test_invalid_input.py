@@ -45,6 +45,7 @@ def manager(home: PilotManager) -> PilotManager:
         pytest.param({"name": "caf\udce9"}, "name", id="a name that is no text"),
         pytest.param({"environment": {"A": "\udce9"}}, "environment", id="a variable that is no text"),
         pytest.param({"walltime": -1}, "walltime", id="walltime below 0"),
+        pytest.param("process:1", r"from_text\('process:1'\)", id="a text"),
     ],
 )
 def test_a_wrong_pilot_fails_where_it_is_asked_for(manager: PilotManager, wanted: dict[str, Any], words: str) -> None:
@@ -69,6 +70,7 @@ def test_a_wrong_pilot_fails_where_it_is_asked_for(manager: PilotManager, wanted
         pytest.param({"labels": "gpu"}, "labels", id="a text for a list"),
         pytest.param({"executable": ["true"]}, "exactly one", id="two kinds of work"),
         pytest.param({"depends_on": [1]}, "depends_on", id="depends on a number"),
+        pytest.param({"depends_on": 5}, "depends_on: 5 is not valid", id="depends on what is no list"),
     ],
 )
 def test_a_wrong_task_fails_where_it_is_submitted(manager: PilotManager, wanted: dict[str, Any], words: str) -> None:

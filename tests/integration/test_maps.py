@@ -15,6 +15,7 @@ from typing import Any
 
 import dask
 import joblib
+import numpy as np
 import pytest
 
 from pilot import (
@@ -51,6 +52,29 @@ def test_results_are_those_of_the_built_in_map(home: PilotManager, size: Any) ->
         assert len(mapped.tasks) == math.ceil(50 / size)
     with pytest.raises(IndexError, match="input 50 of a map over 50"):
         mapped[50]
+
+
+def test_a_map_stands_for_the_tasks_of_its_chunks(home: PilotManager) -> None:
+    mapped = home.map(shifted, np.arange(4), chunksize=np.int64(2))
+    after = home.submit_task(TaskDescription(function=abs, args=[-1], depends_on=mapped))
+    assert home.get_results(mapped) == [1, 2, 3, 4]
+    assert home.wait_tasks(mapped) == (list(mapped.tasks), [])
+    assert after.result() == 1
+    slow = home.map(time.sleep, [60] * 4, chunksize=2)
+    assert home.wait_tasks(slow, timeout=0.01)[1]
+    home.cancel(slow)
+    assert not home.wait_tasks(slow)[1]
+    home.forget(slow)
+    with pytest.raises(DescriptionError, match=r"as_completed: <MapResult .*expected a list of tasks"):
+        home.as_completed(mapped)
+    with pytest.raises(DescriptionError, match=r"map: there are no inputs"):
+        home.map(shifted)
+
+
+def test_an_iterator_of_dependencies_is_read_once(home: PilotManager, tmp_path: Path) -> None:
+    first = home.submit_task(lambda: (time.sleep(0.3), (tmp_path / "made").touch()))
+    wanted = TaskDescription(function=(tmp_path / "made").exists, depends_on=(task for task in [first]))
+    assert home.submit_task(wanted).result()
 
 
 def test_an_input_that_raises_leaves_the_others_of_its_chunk_alone(home: PilotManager) -> None:

@@ -185,7 +185,7 @@ def test_bad_programs_end_as_invalid_with_their_place(client: ServiceClient) -> 
         ({"program": BELL, "shots": "5"}, "shots", "valid integer"),
         ({"program": ""}, "program", "at least 1 character"),
         ({"program": "\0"}, "program", "NUL"),
-        ({"program": BELL, "shoots": 5}, "shoots", "there is no such field"),
+        ({"program": BELL, "shoots": 5}, "shoots", "there is no such field (did you mean 'shots'?)"),
         ({"program": BELL, "qpu": 5}, "qpu", "valid string; or: Input should be a valid array"),
         (
             {"program": BELL, "parameters": {"a": "x"}},

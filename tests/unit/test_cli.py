@@ -373,3 +373,36 @@ def test_commands_are_imported_where_ctrl_c_is_taken():
     code = "import sys, pilot.cli.main; print([name for name in sys.modules if name == 'pilot.cli.run'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "submit bell.qasm --shot 10",
+            r"^usage: pilot submit .*unrecognized arguments: --shot 10 \(did you mean '--shots'",
+        ),
+        ("sessions show lab --jsn", r"^usage: pilot sessions show .*--jsn \(did you mean '--json'\?\)"),
+        ("sessions show lab extra", r"^usage: pilot sessions show .*unrecognized arguments: extra$"),
+        ("--versoin", r"^usage: pilot .*"),
+    ],
+)
+def test_an_unknown_argument_is_refused_by_its_command(line, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(line.split())
+    assert re.search(said, capsys.readouterr().err.strip(), re.DOTALL)
+
+
+@pytest.mark.parametrize("flag", ["--token-file", "--ca"])
+def test_flags_of_a_service_need_one(flag, tmp_path, capsys):
+    file = tmp_path / "bell.qasm"
+    file.write_text("OPENQASM 2.0;")
+    assert cli.main(["submit", str(file), flag, "token"]) == 2
+    assert capsys.readouterr().err == f"pilot: submit: {flag} token: it needs --server URL\n"
+
+
+def test_no_sites_are_told(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("QUANTUM_PILOT_SITES", str(tmp_path))
+    for command in ("ls", "check"):
+        assert cli.main(["sites", command]) == 0
+        assert f"no sites in {tmp_path}" in capsys.readouterr().err

@@ -104,6 +104,7 @@ WRONG: dict[str, tuple[type[Description], dict[str, Any], str, str]] = {
     "NUL in a word": (TASK, {"function": None, "executable": ["a", "b\0c"]}, "executable", r"word 1 is 'b\x00c'"),
     "NUL in a path": (TASK, {"function": None, "mpi": [Path("a\0")], "ranks": 1}, "mpi", r"word 0 is 'a\x00'"),
     "half a character": (TASK, {"function": None, "executable": ["a", "\ud800"]}, "executable", "can be encoded"),
+    "an error in other letters": (TASK, {"retries": 1, "retry_on": "OsError"}, "retry_on", "did you mean 'OSError'"),
     "no folder": (TASK, {"working_directory": ""}, "working_directory", "a path; it is empty"),
     "NUL in a folder": (TASK, {"working_directory": "a\0b"}, "working_directory", "without the NUL character"),
     "NUL in a variable": (TASK, {"environment": {"A": "\0"}}, "environment", r"A is '\x00'"),
@@ -223,6 +224,7 @@ TIMES: dict[str, tuple[Any, float | None]] = {
     "part of a second": (0.5, 0.5),
     "NumPy's seconds": (np.int64(90), 90.0),
     "timedelta": (timedelta(hours=2), 7200.0),
+    "NumPy's timedelta": (np.timedelta64(90_000, "ms"), 90.0),
     "minutes and seconds": ("1:30", 90.0),
     "hours, minutes and seconds": ("1:30:00", 5400.0),
     "more than 24 hours": ("48:00:00", 172800.0),
@@ -245,7 +247,8 @@ def test_times_are_seconds_everywhere(given: Any, seconds: float | None) -> None
 
 
 @pytest.mark.parametrize(
-    "given", [0, -1, float("nan"), float("inf"), "60", "an hour", "1:", "1:2:3:4", "1-", True, [1]]
+    "given",
+    [0, -1, float("nan"), float("inf"), np.timedelta64("NaT"), "60", "an hour", "1:", "1:2:3:4", "1-", True, [1]],
 )
 @pytest.mark.parametrize("field", ["walltime", "expected_duration", "timeout", "orphan_timeout"])
 def test_what_is_no_time(given: Any, field: str) -> None:
@@ -298,6 +301,12 @@ def test_texts_of_numpy_are_texts() -> None:
     described = TaskDescription(circuit="x", qpu=list(np.array(["fake:manila", "fake:lima"])), name=np.str_("one"))
     assert described.qpu == ("fake:manila", "fake:lima")
     assert [type(one) for one in (*described.qpu, described.name)] == [str, str, str]
+
+
+@pytest.mark.parametrize("given", [4, None, b"process:4"])
+def test_what_is_no_text_describes_no_pilot(given: Any) -> None:
+    with pytest.raises(DescriptionError, match=r"pilot: .* is not valid; expected \[SCHEME"):
+        PilotDescription.from_text(given)
 
 
 def test_arguments_of_functions_stay_what_they_are() -> None:

@@ -227,7 +227,9 @@ def test_a_commit_that_is_open_at_the_end_fails() -> None:
             one.result(0)
 
 
-def test_metrics_have_a_row_for_each_task_however_many_wait_to_be_written(tmp_path: Path) -> None:
+def test_metrics_have_a_row_for_each_task_however_many_wait_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Crowded:
         """A session of which the observer learns later."""
 
@@ -241,11 +243,15 @@ def test_metrics_have_a_row_for_each_task_however_many_wait_to_be_written(tmp_pa
             pass
 
     def ended(task: int) -> list[Any]:
-        return [TaskEnded(2.0, task, "f", TaskState.DONE, None, None, 1.0, None, None, 0)]
+        return [TaskEnded(2.0, task, "größe", TaskState.DONE, None, None, 1.0, None, None, 0)]
 
+    opened = Path.open  # where text is ASCII, as with LC_ALL=C
+    monkeypatch.setattr(
+        Path, "open", lambda *args, encoding="ascii", **given: opened(*args, encoding=encoding, **given)
+    )
     session: Any = Crowded()
     with write_metrics(session, tmp_path / "metrics.csv"):
         for task in range(3):
             session.subscription.put(TaskEnded, 150_000, lambda task=task: ended(task))
-    rows = (tmp_path / "metrics.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows] == ["task", "0", "1", "2"]
+    rows = (tmp_path / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    assert [row.split(",")[:2] for row in rows] == [["task", "name"], *([str(task), "größe"] for task in range(3))]

@@ -35,6 +35,13 @@ def run(folder: Path, **changes: Any) -> str:
     return str(folder)
 
 
+def test_brackets_and_colons_of_a_folder_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(tmp_path / "[old] :smile:[", configuration={"[/]": 1})
+    assert cli.main(["report", folder, run(tmp_path / "b")]) == 0
+    shown = capsys.readouterr().out
+    assert "[old] :smile:[" in shown and "configuration: [/]" in shown
+
+
 def test_figures_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     slower = {"efficiency_4": {"value": 0.5, "unit": "ratio", "bar": ">= .9", "met": False}}
     folders = [run(tmp_path / "a"), run(tmp_path / "b", figures=slower, resumed=True)]

@@ -104,6 +104,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
+def test_no_other_account_reads_the_files_of_a_store(store: Store, tmp_path: Path) -> None:
+    assert {oct(path.stat().st_mode) for path in tmp_path.iterdir()} == {"0o100600"}
+
+
 def task(user: str = "alice", program: str = "QINIT 1", **fields: Any) -> NewTask:
     return NewTask(user=user, programs=(program,), **fields)
 

@@ -104,7 +104,7 @@ def listed(given: Iterable[str | Stage | ZeroNoise] | str | Stage | ZeroNoise) -
     """
     if isinstance(given, str | Stage | ZeroNoise):
         return (given,)
-    if not isinstance(given, Iterable):
+    if not isinstance(given, Iterable) or isinstance(given, set | frozenset):
         raise _refused((given,), "it is not a list of stages")
     return tuple(given)
 

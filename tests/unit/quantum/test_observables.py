@@ -71,6 +71,7 @@ def test_projectors_are_sums_of_paulis():
         (SparsePauliOp("ZZZ", [1j]), "Hermitian"),
         (SparsePauliOp("ZZZ", [Parameter("a")]), "parameters without values"),
         (3, "3 is not valid; expected"),
+        ({"ZZZ", "XXX"}, "is not valid; expected one, or a list of them"),
         ([3], "3 is not valid; expected"),
         ({0: 1.0}, "0 is not valid; expected"),
     ],
