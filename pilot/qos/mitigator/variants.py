@@ -107,7 +107,7 @@ class Variant:
         """`(n_circuits,)`: of each circuit with each noise factor, at least `least`. They add up to the total less what
         calibrates, where that is enough."""
         spare, shares = self.spare(total) // len(self.factors), np.array(self.shares)
-        few = np.zeros(len(shares), bool)  # those that get the least
+        few: NDArray[np.bool_] = np.zeros(len(shares), bool)  # those that get the least
         while True:
             left = max(spare - self.least * int(few.sum()), 0)
             wanted = np.where(few, self.least, shares * (left / max(float(shares[~few].sum()), 1e-300)))
