@@ -46,8 +46,8 @@ class Dispatch(MiniApp):
     """Tasks without work: how many a second, and how long they take in all.
 
     By default table I of the Pilot-Quantum paper: 256 to 8,192 tasks that do nothing, each submitted by a call of its
-    own, with the published values beside. With --seconds each task sleeps so long; the share of that in the time of the
-    slots is the efficiency.
+    own, with the published values beside. With --seconds each task sleeps so long; the efficiency is the least time
+    that this can take on so many slots, over the time that it took.
     """
 
     Settings = Settings

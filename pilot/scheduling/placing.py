@@ -69,7 +69,7 @@ class Placer:
         self._is_balanced = {key: type(one).choose is Policy.choose for key, one in self._policies.items()}
         #: Where lanes are sorted by the policy. A planner sorts the tasks for devices itself.
         self._has_order = {key: type(one).order is not Policy.order for key, one in self._policies.items()}
-        #: What the policy's `order` gave last for the tasks for cores, by id.
+        #: What the policy's `order` gave last for each queued task, by id.
         self._orders: dict[int, Any] = {}
         #: For a policy with `assign`; None: the policy has none, and NumPy is not needed.
         self._planner: Planner | None = None
@@ -86,6 +86,7 @@ class Placer:
 
         What lanes wait for, later lanes do not take (`Waits`). A lane that waits for a device stops no other.
         """
+        self._orders.clear()
         for for_devices, has_order in self._has_order.items():
             if has_order:
                 self._sort_lanes(for_devices, now, commands)
@@ -94,6 +95,8 @@ class Placer:
             self._place_on_cores(waits, now, commands)
         if self._planner is not None:
             self._planner.place(now, commands)
+        elif self._has_order[True]:
+            self._place_by_policy(True, waits, now, commands)
         elif self._index.lanes(True):
             for lane in self._in_order(True):
                 if not self._index.with_open_devices:
@@ -105,7 +108,7 @@ class Placer:
         if self._policies[False].is_strict:
             self._place_strictly(waits, now, commands)
         elif self._has_order[False]:
-            self._place_by_policy(waits, now, commands)
+            self._place_by_policy(False, waits, now, commands)
         elif self._lookahead is None or not self._lookahead.place(now, commands):
             self._place_in_order(waits, now, commands)
 
@@ -122,21 +125,22 @@ class Placer:
             if self._all_wait(lane, waits, now):
                 break
 
-    def _place_by_policy(self, waits: Waits, now: float, commands: list[Command]) -> None:
+    def _place_by_policy(self, for_devices: bool, waits: Waits, now: float, commands: list[Command]) -> None:
         """The policy's first task of all lanes is next, until each lane is empty or waits. So it does not matter
         whether what happens at one time is placed at once or one after another."""
-        order = [(self._key(lane), lane) for lane in self._in_order(False)]  # sorted, as the lanes are
+        order = [(self._key(lane), lane) for lane in self._in_order(for_devices)]  # sorted, as the lanes are
         at = 0
         while at < len(order):
             lane = order[at][1]
-            if waits.holds(lane.group):
+            if for_devices and not self._index.with_open_devices:
+                break
+            if self._gathers(lane, now) if for_devices else waits.holds(lane.group):
                 at += 1
                 continue
             until = order[at + 1][0] if at + 1 < len(order) else None
-            is_blocked = self._send_off(lane, waits, now, commands, until)
-            if is_blocked:
+            if self._send_off(lane, waits, now, commands, until):
                 at += 1
-                if self._all_wait(lane, waits, now):
+                if not for_devices and self._all_wait(lane, waits, now):
                     break
                 continue
             del order[at]
@@ -191,8 +195,7 @@ class Placer:
             why, keyed = complaint(policy, "order", error), []
         if failed:
             self._queue.fail_queued(failed, ErrorCode.PLUGIN_ERROR, why, commands)
-        if not for_devices:
-            self._orders = {record.id: order for order, _, _, record in keyed}
+        self._orders.update((record.id, order) for order, _, _, record in keyed)
         ordered = dict[Lane, list[TaskRecord]]()
         for *_, lane, record in keyed:
             ordered.setdefault(lane, []).append(record)

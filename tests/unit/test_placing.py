@@ -11,7 +11,7 @@ import pytest
 
 from pilot import registry
 from pilot.descriptions import PilotDescription
-from pilot.resources import Resources, Terms
+from pilot.resources import CircuitFacts, QPUInfo, Resources, Terms
 from pilot.results import OK, RAISED
 from pilot.scheduling import events, index
 from pilot.scheduling.events import Command, SendBatch
@@ -326,6 +326,19 @@ def test_a_policy_decides_anew_after_each_batch(policy: str) -> None:
     assert world.order == [first, second]
     world.tick()
     assert world.state(third) is TaskState.QUEUED
+
+
+@pytest.mark.parametrize("policy", ["fcfs", "priority", "hrrn"])
+def test_a_policy_decides_anew_after_each_batch_for_a_qpu(policy: str) -> None:
+    world = World(None, registry.policy(policy))
+    qpu = QPUInfo(name="fake:q", qubits=9, max_circuits=1)
+    world.pilot(qpus=[qpu], ready=False)
+    tasks = []
+    for qubits in (3, 4, 3):
+        terms = {"resources": Resources(num_cpus=0.0, qpu="fake:q"), "facts": CircuitFacts(qubits, 100)}
+        tasks += world.submit(1, measured(5.0), terms=terms)
+    world.ready(qpus=[qpu])
+    assert world.order == tasks[:2]  # one runs and one waits with the agent
 
 
 # ---- memory -----------------------------------------------------------------------------------------------------

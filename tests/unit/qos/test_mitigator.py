@@ -323,7 +323,7 @@ def test_a_bit_that_is_measured_twice_is_not_corrected(manila: QPUInfo) -> None:
         Mitigator(manila, QosOptions(stages=[ReadoutCorrection(required=True)])).choose(made, 4000)
 
 
-@pytest.mark.parametrize("shots", [4000, 10_001, 12_345])
+@pytest.mark.parametrize("shots", [260, 4000, 10_001, 12_345])
 def test_the_shots_of_a_readout_are_those_that_are_counted(shots: int, manila: QPUInfo) -> None:
     """All that run, and no more than were asked for."""
     choice = Mitigator(manila, QosOptions(stages=[ReadoutCorrection(required=True)])).choose(circuit("ghz", 5), shots)

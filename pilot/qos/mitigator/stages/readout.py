@@ -36,12 +36,13 @@ class ReadoutCorrection(QosStage):
 
     def variants(self, variant: Variant, context: Context) -> Iterable[Variant]:
         """One, where all circuits can be corrected."""
+        budget = int(self.share * context.shots)
+        if budget < 2 * _FEWEST or not all(map(_is_correctable, variant.circuits)):
+            return
         measured = sum(entry.name == "measure" for circuit in variant.circuits for entry in circuit.data)
         # as many circuits as `Readout` has for these qubits, or for fewer: each gets the same number of shots
-        circuits = 1 << min(measured, context.info.qubits).bit_length()
-        shots = int(self.share * context.shots) // circuits * circuits // 2
-        if shots < _FEWEST or not all(map(_is_correctable, variant.circuits)):
-            return
+        circuits = 1 << min(min(measured, context.info.qubits).bit_length(), budget.bit_length() - 1)
+        shots = budget // circuits * circuits // 2
         step = Step(stage=self.name, text=f"{self.share:.0%} of the shots measure it")
         yield variant.around(Readout(shots=shots, midway=True), step, calibration=2 * shots / context.shots)
 
