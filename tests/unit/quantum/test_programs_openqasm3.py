@@ -290,6 +290,7 @@ def test_free_parameters_keep_their_gates():
             "return",
         ),
         ("break;", 5, 1, "'break' statement outside loop"),
+        ("let r = q[0:1] ++ q[2];", 5, 19, "joins registers, and this is 'qubit'; expected a register"),
         ("extern f(int) -> int;", 5, 1, "extern functions do not run in a circuit; expected a def"),
         ("defcal x $0 { }", 5, 1, "pulse calibrations are not supported; expected gates"),
         ("duration d = durationof({x q[0];});", 5, 14, "durationof is not supported"),
