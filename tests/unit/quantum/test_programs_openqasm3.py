@@ -93,6 +93,7 @@ def test_outcomes(body, counts):
         ("duration d = 100ns; delay[2 * d] q[0]; x q[0];", "001"),
         # set from bits
         ("x q[0]; c[0] = measure q[0]; bool f = c[0]; if (f) x q[1];", "011"),
+        ("x q[0]; bool f = measure q[0]; if (f) x q[1];", "1 011"),
         ("x q[2]; c = measure q; uint[3] n = c; if (n > 3) x q[0];", "101"),
         ("x q[0]; x q[1]; c = measure q; if (int[2](c[0:1]) == 3) x q[2];", "111"),
         ("x q[2]; c = measure q; float a = 0; if (c[2]) a = pi; rx(a) q[0];", "101"),
@@ -289,6 +290,7 @@ def test_free_parameters_keep_their_gates():
             "return",
         ),
         ("break;", 5, 1, "'break' statement outside loop"),
+        ("let r = q[0:1] ++ q[2];", 5, 19, "joins registers, and this is 'qubit'; expected a register"),
         ("extern f(int) -> int;", 5, 1, "extern functions do not run in a circuit; expected a def"),
         ("defcal x $0 { }", 5, 1, "pulse calibrations are not supported; expected gates"),
         ("duration d = durationof({x q[0];});", 5, 14, "durationof is not supported"),

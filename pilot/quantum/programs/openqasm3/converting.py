@@ -246,7 +246,13 @@ class Converter(Subroutines):
             return self._declare_bits(node, context)
         if isinstance(node.type, ast.DurationType):
             return self._declare_duration(node, context)
-        return self._declare(node, context)
+        if not isinstance(node.init_expression, ast.QuantumMeasurement):
+            return self._declare(node, context)
+        bare = ast.ClassicalDeclaration(node.type, node.identifier)
+        bare.span = node.span
+        self._declare(bare, context)
+        self._measure_at_once(node, context)
+        return context
 
     def _declare_bits(self, node: Any, context: State) -> State:
         name, size, start = node.identifier.name, self._size(node, node.type.size, context), node.init_expression
@@ -262,12 +268,16 @@ class Converter(Subroutines):
             bits = self._global_bits(name, size, context)
         self.define(Symbol(name, bits, kind, context.scope, node), context)
         if isinstance(start, ast.QuantumMeasurement):
-            statement = ast.QuantumMeasurementStatement(start, ast.Identifier(name))
-            statement.target.span = statement.span = node.span  # type: ignore[union-attr]
-            self.visit(statement, context)
+            self._measure_at_once(node, context)
         elif start is not None:
             self._store(node, ast.Identifier(name), start, context)
         return context
+
+    def _measure_at_once(self, node: Any, context: State) -> None:
+        """What is declared gets the outcome that it is declared with."""
+        statement = ast.QuantumMeasurementStatement(node.init_expression, ast.Identifier(node.identifier.name))
+        statement.target.span = statement.span = node.span  # type: ignore[union-attr]
+        self.visit(statement, context)
 
     def _global_bits(self, name: str, size: int | None, context: State) -> Any:
         """A register; a single bit is a register of one bit, so that counts have its name."""

@@ -80,6 +80,20 @@ class Values(ValueResolver):
         found = self._visitor.read(symbol, node)
         return super().visit_Identifier(node) if found is None else found
 
+    def visit_Concatenation(self, node: ast.Concatenation) -> Typed:
+        for part in (node.lhs, node.rhs):
+            _, kind = self.visit(part)
+            if not isinstance(kind, types.BitArray | types.QubitArray):
+                refuse(
+                    part,
+                    f"'++' joins registers, and this is '{kind.pretty()}'",
+                    expected="a register, q[0:1] or q[{0}]",
+                )
+        found: Typed = super().visit_Concatenation(node)
+        if isinstance(found[1], types.Error):
+            refuse(node, "'++' joins qubits and bits", expected="registers of one kind")
+        return found
+
     def visit_BinaryExpression(self, node: ast.BinaryExpression) -> Typed:
         name = node.op.name
         left, left_kind = self.visit(node.lhs)
