@@ -16,6 +16,7 @@ from pilot.manager.handles import Task, wait_done
 from pilot.manager.manager import PilotManager
 from pilot.manager.maps import ChunkSize, MapResult
 from pilot.manager.tasking import P, R
+from pilot.manager.waiting import end_of
 from pilot.publishing import publish
 from pilot.states import is_final
 
@@ -131,7 +132,7 @@ class PilotExecutor(Executor):
         if one_by_one:
             return super().map(fn, *iterables, timeout=timeout)
         mapped = self._chunks(fn, iterables, chunksize)
-        return _results(mapped, None if timeout is None else time.monotonic() + timeout)
+        return _results(mapped, end_of(timeout))
 
     def _chunks(self, fn: Callable[..., R], iterables: Iterable[Iterable[Any]], chunksize: ChunkSize) -> MapResult[R]:
         if self._down:

@@ -13,6 +13,7 @@ from pilot.descriptions.tasks import with_place
 from pilot.errors import invalid
 from pilot.fields import whole
 from pilot.manager.handles import Task, Together, wait_done
+from pilot.manager.waiting import end_of
 from pilot.publishing import publish
 from pilot.wire import payload
 from pilot.wire.callables import name_of
@@ -103,7 +104,7 @@ class MapResult(Together, Sequence[R]):
             TimeoutError: the next chunk has not ended by then.
             Exception: what the next input raised, or what ended its chunk.
         """
-        end = None if timeout is None else time.monotonic() + timeout
+        end = end_of(timeout)
         for chunk, task in enumerate(self.tasks):
             wait_done(task, None if end is None else max(0.0, end - time.monotonic()))
             values, errors = self._ends(chunk)
@@ -146,7 +147,7 @@ class MapResult(Together, Sequence[R]):
         Raises:
             TimeoutError: they have not within ``timeout`` seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = end_of(timeout)
         for task in self.tasks:
             wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))
 

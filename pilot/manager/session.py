@@ -19,6 +19,7 @@ from pilot.manager.objects import ObjectRef, Objects
 from pilot.manager.observers import KINDS, MOST_WAITING, Subscription, kinds_of
 from pilot.manager.state import SessionState
 from pilot.manager.view import SessionView
+from pilot.manager.waiting import end_of
 from pilot.states import TaskState
 
 R = TypeVar("R")
@@ -95,6 +96,7 @@ class Session(SessionView):
             TimeoutError: it is not on disk within that time.
             SessionError: the manager is closed, or was before all was on disk.
         """
+        end_of(timeout)
         try:
             self._state.committed().result(timeout)
         except TimeoutError:

@@ -12,6 +12,7 @@ import msgspec
 from pilot.errors import ErrorCode
 from pilot.manager.handles import Failed, first_cause, outcome_of
 from pilot.manager.journal import AttemptRow, ResultRow, TaskRow, TermsRow, pack
+from pilot.manager.log_lines import LogLines
 from pilot.manager.state import SessionState
 from pilot.resources import Terms
 from pilot.results import CANCELLED, OK, Attempt, Spooled
@@ -46,6 +47,7 @@ class TaskRecorder:
         #: Ids of the `Terms` in the journal.
         self._terms: dict[Terms, int] = {}
         self._last_terms = 0
+        self._lines = LogLines(log)
 
     def take_over(self, terms: Mapping[int, Terms]) -> None:
         """Use the ids of the manager before, and others for what is new."""
@@ -127,7 +129,7 @@ class TaskRecorder:
 
     def fail(self, command: events.Fail) -> None:
         """End tasks with an error."""
-        log.warning("%d task(s) failed: %s: %s", len(command.entries), command.error.name, command.reason)
+        self._lines.warn(len(command.entries), f": {command.error.name}: {command.reason}")
         failed = Failed(command.error, command.reason)
         # some have ended when this command stands for one that could not be carried out to its end
         entries = [entry for entry in command.entries if not self._state.tasks[entry.id].done()]
@@ -144,7 +146,7 @@ class TaskRecorder:
         self._record_dependents(command.failed)
 
     def _record_dependents(self, failed: Sequence[events.Link]) -> None:
-        log.warning("%d task(s) failed with what they depend on: %s", len(failed), failed[0].reason)
+        self._lines.warn(len(failed), f" with what they depend on: {failed[0].reason}")
         self._journal.extend([_failed_row(link.entry, _failed(link)) for link in failed])
         self._mark_recorded([link.entry.id for link in failed])
         self._state.observers.failed([link.entry for link in failed])

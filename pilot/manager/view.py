@@ -13,6 +13,7 @@ from pilot import html
 from pilot.errors import SessionError, invalid
 from pilot.manager.handles import Task, Together, tasks_of, wait_done
 from pilot.manager.pilots import HTML_HEAD, Pilot, html_row
+from pilot.manager.waiting import end_of
 from pilot.resources import QPUInfo
 from pilot.states import PilotState, TaskState
 from pilot.wire.session import SessionFolder
@@ -147,7 +148,7 @@ class SessionView:
             DescriptionError: it is not a list of tasks.
         """
         waited = self._waited() if tasks is None else tasks_of("wait_tasks", tasks)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = end_of(timeout)
         for task in waited:
             try:
                 wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import time
 from collections.abc import Callable
+from numbers import Real
 from threading import Condition
 from typing import TypeVar
+
+from pilot.errors import invalid
 
 T = TypeVar("T")
 
 #: Seconds that a thread sleeps at a time.
 STEP_SECONDS = 0.5
+
+
+def end_of(timeout: float | None) -> float | None:
+    """The time of `time.monotonic` at which a timeout that begins now is over; None: never.
+
+    Raises:
+        DescriptionError: it is no number of seconds.
+    """
+    if timeout is None:
+        return None
+    if not isinstance(timeout, Real) or math.isnan(timeout):
+        raise invalid("timeout", timeout, "a number of seconds, or None to wait for ever")
+    return time.monotonic() + float(timeout)
 
 
 def wait_for(
@@ -29,7 +46,7 @@ def wait_for(
         timeout: seconds to wait at most; None: for ever.
         interrupted: called when Ctrl-C ends the waiting.
     """
-    end = None if timeout is None else time.monotonic() + timeout
+    end = end_of(timeout)
     try:
         while not condition.wait_for(is_true, _step(end)):
             if end is not None and time.monotonic() >= end:

@@ -14,7 +14,7 @@ from pilot.errors import invalid
 from pilot.fields import whole
 from pilot.manager.handles import Task, interrupted
 from pilot.manager.maps import ChunkSize, MapResult
-from pilot.manager.waiting import take_from
+from pilot.manager.waiting import end_of, take_from
 
 R = TypeVar("R")
 _TASKS = "a list of tasks or another iterable; for one task [task]"
@@ -44,7 +44,7 @@ def results(
     window = whole("window", window)
     size = whole("chunksize", size, "a whole number of at least 1, with a window or buffersize")
     blocks = _blocks(iter(inputs), size)
-    end = None if timeout is None else time.monotonic() + timeout
+    end = end_of(timeout)
     unread: deque[Task[R] | MapResult[R]] = deque()
     try:
         unread.extend(map(submit, islice(blocks, max(1, window // size))))
@@ -87,7 +87,7 @@ def as_completed(tasks: Iterable[Task[R]], window: int | None, timeout: float | 
     window = None if window is None else whole("window", window)
     if not isinstance(tasks, Iterable) or isinstance(tasks, MapResult):  # which would wait for results
         raise invalid("as_completed", tasks, _TASKS)
-    return _ended(_checked(tasks), window, None if timeout is None else time.monotonic() + timeout)
+    return _ended(_checked(tasks), window, end_of(timeout))
 
 
 def _checked(tasks: Iterable[Task[R]]) -> Iterator[Task[R]]:

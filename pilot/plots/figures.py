@@ -122,6 +122,11 @@ def axes_for(ax: Axes | None, *, width: str = "single", height: float = 2.6) -> 
         return pyplot.figure(figsize=(WIDTHS[width], height), layout="constrained").add_subplot()
 
 
+def plain(name: str) -> str:
+    """A name as a text in which $ is no formula."""
+    return name.replace("$", r"\$")
+
+
 def label(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
     """Name the axes, each with its unit: ``"time to solution (s)"``."""
     with style():

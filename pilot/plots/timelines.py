@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pilot.plots.figures import COLOURS, GREY, label, style
+from pilot.plots.figures import COLOURS, GREY, label, plain, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,7 +152,7 @@ def timeline(
             for group in groups:
                 _draw_group(axes, group, top, (last, unit), colour)
                 middle = top + (group.height - 1) / 2
-                names.append((middle, group.name))
+                names.append((middle, plain(group.name)))
                 shares.append((middle, group.share))
                 top += group.height
         step = max(1, -(-len(names) // MOST_NAMES))

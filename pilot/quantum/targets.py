@@ -42,9 +42,10 @@ def known_info(manager: Any, qpu: str, seconds: float) -> QPUInfo:
     Raises:
         QPUUnavailable: no pilot has it, it cannot be used, or it is still starting after that time.
     """
-    if qpu == ANY_QPU:
+    if not isinstance(qpu, str) or qpu == ANY_QPU:
         known = ", ".join(_reported(manager)) or "none has reported yet"
-        raise QPUUnavailable(f"'*' is any device, and a target is that of one: name it ({known})", qpu=qpu)
+        what = "'*' is any device" if qpu == ANY_QPU else f"{qpu!r} may be several devices"
+        raise QPUUnavailable(f"{what}, and a target is that of one: name it ({known})", qpu=qpu)
     if not registry.is_device(qpu):
         return device.simulator(qpu).info()
     end = time.monotonic() + seconds

@@ -50,6 +50,8 @@ _FIELDS = (
         "name",
     ),
 )
+#: Those in which a text stands for a list of one.
+_LISTS = ("observables", "mitigation")
 #: Of all fields that can be given beside a circuit.
 _DEFAULTS = {
     one.name: one.default if one.default_factory is msgspec.NODEFAULT else one.default_factory()
@@ -113,19 +115,27 @@ class ServiceClient:
             work: as `PilotManager.submit_task` takes it, with a circuit: an object, or a text, which is sent as it is.
                 ``project``, ``session`` and ``reuse`` may stand beside its fields. Or a mapping with the fields of the
                 service's ``TaskBody``, such as ``function`` and ``args``.
-            key: what you call it: the same key gets the same task.
+            key: what you call it: the same key gets the same task. It may stand in the description instead.
 
         Raises:
             DescriptionError: a field has a value that is not valid, or that does not travel.
             SessionError: the service cannot be reached, or takes no tasks now.
         """
-        return self._submit("/v1/tasks", _body(work), key)[0]
+        own = _key(work)
+        if own is not None and key not in (None, own):
+            raise invalid("key", key, f"the same as that of the description, {own!r}")
+        return self._submit("/v1/tasks", _body(work), own or key)[0]
 
     def submit_tasks(
         self, descriptions: Iterable[TaskDescription | Mapping[str, Any]], *, key: str | None = None
     ) -> list[RemoteTask]:
-        """Send several tasks: all are accepted, or none. As `submit_task`."""
-        return self._submit("/v1/batches", {"tasks": [_body(one) for one in descriptions]}, key)
+        """Send several tasks: all are accepted, or none. As `submit_task`, but with one key for all of them."""
+        works = list(descriptions)
+        if own := [found for found in map(_key, works) if found is not None]:
+            raise invalid(
+                "key", own[0], "none in a description: the tasks of one call have one, submit_tasks(…, key=…)"
+            )
+        return self._submit("/v1/batches", {"tasks": [_body(one) for one in works]}, key)
 
     def _submit(self, path: str, body: dict[str, Any], key: str | None) -> list[RemoteTask]:
         if key and _PRINTABLE.fullmatch(key) is None:
@@ -317,12 +327,17 @@ class RemoteTask:
         return f"<RemoteTask {self.id}>"
 
 
+def _key(work: TaskDescription | Mapping[str, Any]) -> str | None:
+    """The key that stands in a description."""
+    return work.get("key") if isinstance(work, Mapping) else work.key
+
+
 def _body(work: TaskDescription | Mapping[str, Any]) -> dict[str, Any]:
     """A task as the service takes it."""
     own: dict[str, Any] = {}
     if isinstance(work, Mapping):
         if "circuit" not in work:
-            return dict(work)
+            return {name: value for name, value in work.items() if name != "key"}
         own = {name: work[name] for name in _OF_SERVICE if name in work}
         work = {name: value for name, value in work.items() if name not in own}
     wanted = TaskDescription.build(work)
@@ -333,6 +348,8 @@ def _body(work: TaskDescription | Mapping[str, Any]) -> dict[str, Any]:
             continue
         if field not in _FIELDS:
             raise wanted.wrong(field, f"nothing: a service takes circuit, {', '.join(_FIELDS)}")
+        if field in _LISTS and isinstance(value, str):
+            value = [value]
         body[field] = _plain(wanted, field, value)
     return body
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import math
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pilot import PilotDescription, PilotManager, TaskDescription, registry
+from pilot import PilotDescription, PilotExecutor, PilotManager, TaskDescription, registry
 from pilot.errors import (
     DescriptionError,
     NoPilotError,
@@ -101,6 +103,23 @@ def test_what_is_no_list_of_tasks_is_refused(manager: PilotManager, method: str,
         DescriptionError, match=rf"^{method}: .* is not valid; expected a list of tasks .*for one task \[task\]"
     ):
         getattr(manager, method)(given)
+
+
+@pytest.mark.parametrize("timeout", ["5", timedelta(seconds=5), math.nan])
+def test_what_is_no_timeout_is_refused(manager: PilotManager, timeout: Any) -> None:
+    task, mapped = manager.submit_task(time.sleep, 0.2), manager.map(abs, [1], chunksize=1)
+    for call in (
+        task.result,
+        task.exception,
+        mapped.wait,
+        manager.flush,
+        manager.pilots[0].wait,
+        lambda timeout: manager.wait_tasks([task], timeout),
+        lambda timeout: manager.as_completed([task], timeout=timeout),
+        lambda timeout: PilotExecutor(manager).map(abs, [1], chunksize=2, timeout=timeout),
+    ):
+        with pytest.raises(DescriptionError, match=r"timeout: .* is not valid; expected a number of seconds, or None"):
+            call(timeout)
 
 
 def test_only_a_task_of_the_manager_is_explained(manager: PilotManager, tmp_path: Path) -> None:

@@ -206,6 +206,13 @@ def test_a_pilot_that_never_started_is_drawn(tmp_path: Path) -> None:
     assert saved(draw, tmp_path)
 
 
+def test_dollars_in_the_name_of_a_pilot_are_no_formula(tmp_path: Path) -> None:
+    figure, axes = plots.new()
+    plots.timeline(axes, [plots.PilotSpan(r"5 $\us in $\eu", 0.0, 1.0, 2.0)], [])
+    plots.save_as(figure, tmp_path / "drawn.svg")
+    assert r"5 $\us in $\eu" in (tmp_path / "drawn.svg").read_text()
+
+
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pilot.plots.figures.find_spec", lambda name: None)
     for draw in (plots.new, lambda: plots.histogram({"": {"0": 1}})):

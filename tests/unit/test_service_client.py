@@ -12,7 +12,7 @@ import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 
-from pilot import DescriptionError, PilotError, SessionError
+from pilot import DescriptionError, PilotError, SessionError, TaskDescription
 from pilot.service.client import ServiceClient
 from pilot.service.remote_results import result_of
 from pilot.service.results import encoded
@@ -77,6 +77,32 @@ def test_the_error_of_a_service_that_cannot_be_reached_has_its_cause() -> None:
     with pytest.raises(SessionError, match="does not take the request: ConnectError: refused") as caught:
         made.task("0" * 32).info  # noqa: B018
     assert isinstance(caught.value.__cause__, httpx.ConnectError)
+
+
+def test_a_key_in_a_description_counts() -> None:
+    sent: list[httpx.Request] = []
+    made = client(lambda request: sent.append(request) or httpx.Response(202, json={"ids": ["0" * 32]}))
+    for work in (
+        {"circuit": "x", "key": "mine"},
+        TaskDescription(circuit="x", key="mine"),
+        {"program": "x", "key": "mine"},
+    ):
+        made.submit_task(work)
+        made.submit_task(work, key="mine")
+        with pytest.raises(DescriptionError, match=r"key: .other. is not valid; expected the same"):
+            made.submit_task(work, key="other")
+        with pytest.raises(DescriptionError, match=r"key: .mine. is not valid; expected none in a description"):
+            made.submit_tasks([work])
+    assert {request.headers["idempotency-key"] for request in sent} == {"mine"}
+    assert not any("key" in json.loads(request.content) for request in sent)
+
+
+def test_one_text_stands_for_a_list_as_with_a_manager() -> None:
+    sent: list[httpx.Request] = []
+    made = client(lambda request: sent.append(request) or httpx.Response(202, json={"ids": ["0" * 32]}))
+    made.submit_task({"circuit": "x", "observables": "ZZ", "mitigation": "readout", "shots": 5})
+    body = json.loads(sent[0].content)
+    assert (body["observables"], body["mitigation"]) == (["ZZ"], ["readout"])
 
 
 def test_lists_have_all_tasks() -> None:

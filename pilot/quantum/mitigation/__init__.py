@@ -19,7 +19,7 @@ Read next: `stage` (the protocol), then one of `readout`, `twirling`, `decouplin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pilot.errors import DescriptionError, invalid
@@ -104,7 +104,7 @@ def listed(given: Iterable[str | Stage | ZeroNoise] | str | Stage | ZeroNoise) -
     """
     if isinstance(given, str | Stage | ZeroNoise):
         return (given,)
-    if not isinstance(given, Iterable) or isinstance(given, set | frozenset):
+    if not isinstance(given, Iterable) or isinstance(given, Iterator | set | frozenset):  # no order, or read once
         raise _refused((given,), "it is not a list of stages")
     return tuple(given)
 

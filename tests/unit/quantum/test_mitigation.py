@@ -531,6 +531,8 @@ def test_names_become_stages():
         (["zne", ZeroNoise()], "'zne' comes twice"),
         (["pec"], "'pec' is not one of them"),
         ([3], "3 is not one of them"),
+        ({"readout", "zne"}, "it is not a list of stages"),
+        (iter(["zne"]), "it is not a list of stages"),
     ],
 )
 def test_wrong_stages_are_refused(given, words):

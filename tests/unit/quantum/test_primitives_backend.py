@@ -90,8 +90,9 @@ def test_a_qpu_that_no_pilot_has_is_not_guessed() -> None:
 
 
 def test_any_device_has_no_target() -> None:
-    with pytest.raises(QPUUnavailable, match="name it"):
-        _ = PilotBackend(Here(), "*").target
+    for qpu in ("*", ["fake:manila"]):
+        with pytest.raises(QPUUnavailable, match="name it"):
+            _ = PilotBackend(Here(), qpu).target
 
 
 class Starting:
