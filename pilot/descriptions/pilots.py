@@ -29,10 +29,10 @@ from pilot.fields import (
     checked_path,
     checked_variables,
     checked_words,
-    seconds_of,
     size_of,
 )
 from pilot.profiles import ALIASES, Profile
+from pilot.times import seconds_of
 
 _READERS = {
     **dict.fromkeys(("mpi", "container", "tunnel"), checked_words),

@@ -34,10 +34,10 @@ from pilot.fields import (
     checked_path,
     checked_variables,
     checked_words,
-    seconds_of,
     size_of,
 )
 from pilot.resources import Option, Resources, Retry, Terms
+from pilot.times import seconds_of
 
 _READERS = {
     **dict.fromkeys(("executable", "mpi"), checked_words),

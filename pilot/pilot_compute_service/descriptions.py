@@ -10,8 +10,8 @@ from typing import Any
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, did_you_mean, invalid
-from pilot.fields import seconds_of
 from pilot.pilot_enums_exceptions import ExecutionEngine
+from pilot.times import seconds_of
 
 log = logging.getLogger(__name__)
 

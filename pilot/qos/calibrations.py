@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TextIO
 
 from pilot.errors import DescriptionError, file_error
-from pilot.fields import moment
 from pilot.resources import Calibration, GateFacts, QPUInfo, QubitFacts
+from pilot.times import moment
 
 COLUMNS = ("day", "last_update", "what", "where", "property", "value", "unit")
 _UNITS = {"us": 1e-6, "ns": 1e-9, "": 1.0}

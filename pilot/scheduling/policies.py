@@ -13,8 +13,8 @@ import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import invalid
-from pilot.fields import TIMES, seconds_of
 from pilot.interfaces import Policy, QueuedTask
+from pilot.times import TIMES, seconds_of
 
 #: After so many failures in a row of pilots that were not active yet, no more are requested.
 FAILED_STARTS = 3

@@ -16,8 +16,9 @@ from msgspec import Meta
 from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PilotError, did_you_mean, invalid
-from pilot.fields import AtLeastOne, Count, Description, Text, Time, TimeOrZero, checked_path, seconds_of
+from pilot.fields import AtLeastOne, Count, Description, Text, Time, TimeOrZero, checked_path
 from pilot.service.database import checked_url
+from pilot.times import seconds_of
 from pilot.toml_files import read_toml
 
 _D = TypeVar("_D", bound=Description)

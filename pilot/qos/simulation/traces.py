@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, file_error
-from pilot.fields import moment
 from pilot.qos.simulation.sites import QUBITS, Site, Tasks, grouped, together
 from pilot.resources import QPUInfo
 from pilot.scheduling.events import SendBatch
+from pilot.times import moment
 
 if TYPE_CHECKING:
     from pilot.qos.simulation.bundling import Bundling
