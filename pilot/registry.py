@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from functools import cache
+from functools import cache, lru_cache
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -261,7 +261,7 @@ def make(name: str) -> QPU:
     return qpu
 
 
-@cache
+@lru_cache(1024)  # a service's users name QPUs, with any options
 def is_device(name: str) -> bool:
     """True for a device, which one worker at a time uses; False for a simulator, which each worker may have.
 

@@ -122,7 +122,7 @@ class Coordinator:
     def cancel(self, id: str) -> Future[bool]:
         """End a task; the future is done when that was asked for: False when it had ended before."""
         future: Future[bool] = Future()
-        self._inbox.put(partial(self._cancel, id, future))
+        self._inbox.put(partial(_answer, future, partial(self._ended_early, id)))
         return future
 
     def drain(self, seconds: float) -> None:
@@ -360,12 +360,6 @@ class Coordinator:
         self._to_forget += one.tasks
         one.step("retired")
 
-    def _cancel(self, id: str, future: Future[bool]) -> None:
-        try:
-            future.set_result(self._ended_early(id))
-        except Exception as error:
-            future.set_exception(error)
-
     def _ended_early(self, id: str) -> bool:
         """End a task, wherever it is; False when it is over."""
         one = self.active.get(id)
@@ -392,6 +386,20 @@ class Coordinator:
                 self._manager.forget([*over.values(), *self._parser.over()])
             except PilotError as error:
                 log.warning("the manager keeps %d task(s) that are over: %s", len(over), error)
+
+
+def _answer(future: Future[bool], ask: Callable[[], bool]) -> None:
+    """Give a future its answer. What is asked for is done also when nobody waits for the answer any more."""
+    is_wanted = future.set_running_or_notify_cancel()
+    try:
+        answer = ask()
+    except Exception as error:
+        if not is_wanted:
+            raise
+        future.set_exception(error)
+    else:
+        if is_wanted:
+            future.set_result(answer)
 
 
 def _nothing() -> None:

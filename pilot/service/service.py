@@ -66,7 +66,7 @@ class Service:
             is_busy=self._is_busy,
             listener=self.steps,
         )
-        self.sessions = Sessions(store, self.coordinator.cancel)
+        self.sessions = Sessions(store, self.coordinator.cancel, settings.limits.sessions_per_user)
         self.estimates = Estimates(manager, settings.limits.estimates_per_minute)
         self.streams = Streams(settings.limits.event_streams)
         self._ended = threading.Event()
@@ -255,10 +255,11 @@ class Service:
         assert retention is not None
         while not self._ended.is_set():
             try:
-                while self.store.prune(time.time() - retention).result():
+                before = time.time() - retention
+                while self.store.prune(before).result() or self.sessions.prune(before).result():
                     pass
             except PilotError as error:
-                log.error("old tasks are not removed: %s", error)
+                log.error("old tasks and sessions are not removed: %s", error)
             self._ended.wait(PRUNE_SECONDS)
 
 

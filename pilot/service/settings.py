@@ -51,7 +51,7 @@ class Server(Description, frozen=True, kw_only=True):
     root_path: str = ""
     #: On SIGTERM: how long to wait for the tasks that run.
     drain: TimeOrZero = 30.0
-    #: Tasks that ended so long ago are removed. Default: never.
+    #: Tasks that ended so long ago are removed, and sessions that were closed then. Default: never.
     retention: Time | None = None
     #: Which task is next, and which QPU gets it: a name such as "fcfs" or "hrrn" (entry points ``pilot.policies``),
     #: "package.module:Class", or a TOML file with the tables [cores] and [qpus].
@@ -105,6 +105,8 @@ class Limits(Description, frozen=True, kw_only=True):
     tasks_per_request: AtLeastOne = 1000
     #: Tasks of one user that are not over.
     tasks_per_user: AtLeastOne = 100_000
+    #: Sessions of one user that are open.
+    sessions_per_user: AtLeastOne = 1000
     #: Samples of one circuit.
     shots: AtLeastOne = 1_000_000
     #: How long a task may run at most.

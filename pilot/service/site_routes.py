@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 
 from pilot.resources import QPUInfo
 from pilot.service.access import CurrentUser
@@ -75,16 +75,18 @@ async def estimate(request: Request, user: CurrentUser, body: EstimateBody) -> l
     return [EstimateView(**one) for one in await _service(request).estimates.ask(user, body)]
 
 
-@router.post("/sessions", status_code=201, responses=described(400, 413, 422))
+@router.post("/sessions", status_code=201, responses=described(400, 413, 422, 429))
 async def open_session(request: Request, user: CurrentUser, body: SessionBody) -> SessionView:
     """Open a session: a name for a group of tasks."""
     return await _service(request).sessions.open(user, body.name)
 
 
-@router.get("/sessions")
-async def sessions(request: Request, user: CurrentUser) -> list[SessionView]:
-    """Your sessions, the newest first."""
-    return await _service(request).sessions.all(user)
+@router.get("/sessions", responses=described(422))
+async def sessions(
+    request: Request, user: CurrentUser, limit: Annotated[int, Query(ge=1, le=1000)] = 1000
+) -> list[SessionView]:
+    """Your sessions, the newest first, without those behind ``limit``."""
+    return await _service(request).sessions.all(user, limit)
 
 
 @router.get("/sessions/{id}", responses=described(404, 422))

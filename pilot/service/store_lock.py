@@ -70,7 +70,10 @@ class StoreLock:
                 connection.execute(delete(tables.holder))
                 connection.execute(insert(tables.holder), self._own)
             return self
-        except (OSError, SQLAlchemyError) as error:
+        except BaseException as error:
+            self._release()
+            if not isinstance(error, OSError | SQLAlchemyError):
+                raise
             raise SessionError(f"the lock of the store {self._shown()} cannot be taken: {error}") from error
 
     def watch(self, lost: Callable[[], None]) -> None:
@@ -89,10 +92,14 @@ class StoreLock:
         self._ended.set()
         if self._watcher is not None:
             self._watcher.join()
+        self._release()
+
+    def _release(self) -> None:
         if self._connection is not None:
             self._connection.close()
         if self._descriptor is not None:
             os.close(self._descriptor)
+        self._connection = self._descriptor = None
 
     def in_use(self) -> SessionError:
         """Says which service has it."""

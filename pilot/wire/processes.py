@@ -32,6 +32,8 @@ _THREADS = (
 
 #: Each worker has two connections to its agent; the limit that a shell gives is often 1024, what the site allows more.
 OPEN_FILES = 65536
+#: One more than the highest id of a process or thread of this host (proc(5)).
+_PID_MAX = Path("/proc/sys/kernel/pid_max")
 #: Seconds between two looks whether a process is gone.
 LOOK_SECONDS = 0.005
 #: Looks at a process without an environment; and the parents of the kernel's threads, which have none.
@@ -77,6 +79,16 @@ def allow_files() -> None:
     most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def most_workers() -> int:
+    """How many workers a pilot on this host can have at most: each has two threads, and two files of its agent's."""
+    limits = [OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]]  # the agent takes what the site allows
+    with contextlib.suppress(OSError):
+        limits.append(int(_PID_MAX.read_text()))
+    if os.geteuid():  # the administrator may start any number
+        limits.append(resource.getrlimit(resource.RLIMIT_NPROC)[0])
+    return min(one for one in limits if one != resource.RLIM_INFINITY) // 2
 
 
 def marked(mark: str) -> list[psutil.Process]:

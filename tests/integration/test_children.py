@@ -182,7 +182,7 @@ def test_a_manager_and_its_tasks_end_with_the_task_that_had_them(double: PilotMa
             DescriptionError,
             "TaskDescription.key: 'one' is not valid; expected the same as that of the call, 'other'",
         ),
-        (lambda manager: manager.submit_task(abs, 1, priority=3).result(), TypeError, "keyword"),
+        (lambda manager: manager.submit_task(abs, 1, priority=3), DescriptionError, "has no argument 'priority'"),
         (lambda manager: manager.get_results(manager.submit_task(abs, 1)), DescriptionError, "for one task"),
         (lambda manager: manager.submit_task({"function": abs, "num_cpus": 9}), NoPilotError, "9 are needed"),
         (lambda manager: manager.submit_task(abs, threading.Lock()), pilot.NotPicklable, "argument of abs"),

@@ -479,6 +479,27 @@ def test_pilots_that_their_launcher_cannot_start_are_refused_whoever_names_them(
     assert expected in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words, where", [("--scaling 1,100000 --pilot process:1", "--scaling"), ("--pilot process:100000", "--pilot")]
+)
+def test_more_workers_than_this_host_allows_are_refused(
+    words: str, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "dispatch", "--plan", *words.split()]) == 2
+    expected = f"{where}: PilotDescription.cores_per_node: 100000 is not valid; expected at most "
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("slots, is_said", [(3, True), (2, False)])
+def test_a_plan_says_how_many_slots_share_the_cores_of_this_host(
+    slots: int, is_said: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(needs, "cores", lambda: 2)
+    assert main(["run", "dispatch", "--plan", "--pilot", "process:1", "--scaling", f"1,{slots}"]) == 0
+    assert (f"2 on this host, which up to {slots} slots share" in capsys.readouterr().out) == is_said
+
+
 def test_a_series_that_has_not_begun_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "run" / "strong-1" / "session").mkdir(parents=True)
     (tmp_path / "run" / "run.json").touch()

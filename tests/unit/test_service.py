@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import text, update
@@ -20,6 +21,7 @@ from pilot import DescriptionError, SessionError, TaskError
 from pilot.service import events, results, tables, task_routes, turns
 from pilot.service.access import User
 from pilot.service.active import ActiveTask
+from pilot.service.coordinator import Coordinator
 from pilot.service.estimating import Estimates
 from pilot.service.models import EstimateBody
 from pilot.service.problems import Problem
@@ -167,7 +169,7 @@ def test_the_limit_of_tasks_holds_however_many_come_together(store: Store) -> No
 
 def test_a_session_that_is_closed_meanwhile_takes_no_task(store: Store) -> None:
     async def closed() -> str:
-        sessions, user = Sessions(store, lambda id: Future()), User("alice")
+        sessions, user = Sessions(store, lambda id: Future(), 10), User("alice")
         session = (await sessions.open(user, "")).id
         await sessions.check(user, {session})
         await sessions.close(user, session)
@@ -177,6 +179,29 @@ def test_a_session_that_is_closed_meanwhile_takes_no_task(store: Store) -> None:
     with pytest.raises(Problem, match="is closed") as caught:
         add(store, task(session=session))
     assert (caught.value.status, store.active_of("alice")) == (422, 0)
+
+
+def test_a_user_has_so_many_open_sessions_and_closed_ones_are_removed(store: Store) -> None:
+    async def opened() -> list[Any]:
+        sessions = Sessions(store, lambda id: Future(), 3)
+        users = [User(name) for name in ("alice", "bob")]
+        asked = [sessions.open(user, "") for user in users for _ in range(5)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for user in users:
+            for one in await sessions.all(user, 1000):
+                await sessions.close(user, one.id)
+        add(store, task(session=""))
+        with store.engine.begin() as connection:
+            kept = (await sessions.all(users[0], 1))[0].id
+            connection.execute(update(tables.tasks).values(session=kept))
+        assert [await asyncio.wrap_future(sessions.prune(when)) for when in (0.0, 1e12, 1e12)] == [0, 5, 0]
+        assert [one.id for user in users for one in await sessions.all(user, 1000)] == [kept]
+        return answers
+
+    answers = asyncio.run(opened())
+    refused = [one for one in answers if isinstance(one, Problem)]
+    assert [one.status for one in refused] == [429] * 4
+    assert str(refused[0]) == "alice has 3 sessions that are open; at most 3: close some that are not used"
 
 
 def test_a_deadline_counts_from_the_submission_on(store: Store) -> None:
@@ -367,6 +392,34 @@ def test_what_is_to_be_cancelled_is_known_until_it_is_over(store: Store) -> None
     assert store.cancel_requested() == [ids[0], ids[2]]
     end(store, ids[0], "cancelled", None)
     assert store.cancel_requested() == [ids[2]]
+
+
+def test_a_lock_whose_holder_cannot_be_written_is_free_again(store: Store, tmp_path: Path) -> None:
+    with store.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE holder RENAME TO other"))
+    for _ in range(2):  # the second one is not told that the first one has it
+        with pytest.raises(SessionError, match=r"cannot be taken: .*no such table"), StoreLock(store.engine):
+            pass
+    with store.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE other RENAME TO holder"))
+    with StoreLock(store.engine):
+        pass
+
+
+def test_a_task_is_ended_also_when_nobody_waits_for_the_answer(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    manager: Any = SimpleNamespace(tasks={}, cancel=lambda tasks: None, subscribe=Mock(), unsubscribe=Mock())
+    coordinator = Coordinator(
+        store, manager, functions={}, window=0, seconds=1.0, reuses=False, is_busy=lambda: False, listener=Mock()
+    )
+    ids = add(store, task(), task())
+    first, second = map(coordinator.cancel, ids)
+    assert first.cancel()
+    coordinator.start()
+    assert second.result(60) is True
+    coordinator.close()
+    store.writer.close()
+    assert store.counts()["cancelled"] == 2
+    assert not caplog.records
 
 
 def test_a_store_has_one_service(store: Store, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def run(app: MiniApp, request: RunRequest) -> int:
     pilots = needs.pilots_of(app, request.pilots)
     runs = list(_runs(app, request, pilots))
     if request.plan:
-        _show_plan(app, request, pilots)
+        _show_plan(app, request, pilots, [its for _, its in runs])
     for one, its in runs:
         needs.check_memory(one, its)
         one.check(its)
@@ -99,8 +99,10 @@ def _to_resume(request: RunRequest) -> str:
     return shlex.join([*words, *([] if given else ["--output", str(request.output)])])
 
 
-def _show_plan(app: MiniApp, request: RunRequest, pilots: Sequence[PilotDescription]) -> None:
-    """Print what would run."""
+def _show_plan(
+    app: MiniApp, request: RunRequest, pilots: Sequence[PilotDescription], runs: Sequence[Sequence[PilotDescription]]
+) -> None:
+    """Print what would run; ``runs``: the pilots of each run."""
     table = Table(show_header=False, title=f"{request.name}: nothing is started", title_justify="left")
     for name, value in report.builtins(app.settings).items():
         table.add_row(f"--{name.replace('_', '-')}", _shown(value))
@@ -111,6 +113,9 @@ def _show_plan(app: MiniApp, request: RunRequest, pilots: Sequence[PilotDescript
     for step in scaling.steps(app, request, pilots) if request.scaling else ():
         slots = sum(one.cores * one.number_of_nodes for one in step.pilots)
         table.add_row(f"{step.mode} scaling", f"{step.count} {scaling.counted(request, pilots)}, {slots} slots in all")
+    here, most = needs.cores(), max(sum(one.cores for one in its if needs.is_here(one)) for its in runs)
+    if most > here:
+        table.add_row("cores", f"{here} on this host, which up to {most} slots share")
     table.add_row("memory", f"{app.memory() / needs.GIB:.2f} GiB, {needs.available() / needs.GIB:.1f} GiB free here")
     table.add_row("output", str(request.output))
     plan: Mapping[str, Any] = app.plan()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,11 @@ def check_memory(app: MiniApp, pilots: Sequence[PilotDescription]) -> None:
         f"{_advice(app, needed)}, or run it on pilots of a larger machine (--pilot)",
         given=needed,
     )
+
+
+def cores() -> int:
+    """The cores of this host that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def available() -> int:

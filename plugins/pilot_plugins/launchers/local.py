@@ -12,7 +12,7 @@ from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher, Refusal
 from pilot.wire.folders import remove_scratch
 from pilot.wire.marks import identify
-from pilot.wire.processes import end_marked, end_process, is_alive, start_apart
+from pilot.wire.processes import end_marked, end_process, is_alive, most_workers, start_apart
 from pilot_plugins.launchers import preparation
 from pilot_plugins.launchers.fields import no_batch_system
 
@@ -57,9 +57,16 @@ class LocalLauncher(Launcher):
         return _REFUSED.get(field)
 
     def check(self, description: PilotDescription) -> None:
-        """This machine, and no more GPUs than it has; the number of cores is that of the description."""
+        """This machine, and no more GPUs than it has; the number of cores is that of the description, as long as this
+        machine can start a worker for each."""
         if description.resource not in ("local://", "local://localhost"):
             raise description.wrong("resource", "local:// or local://localhost")
+        if description.cores > (most := most_workers()):
+            raise description.wrong(
+                "cores_per_node",
+                f"at most {most} with {description.resource}: a core has a worker with two threads and two open files, "
+                "and this host allows no more (`ulimit -Hn`, `ulimit -u`, /proc/sys/kernel/pid_max)",
+            )
         check_gpus(description)
 
     def command(self, job: Job) -> list[str]:
