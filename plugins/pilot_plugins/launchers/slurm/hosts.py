@@ -43,7 +43,7 @@ def run(command: Sequence[str], input: str = "") -> tuple[int, str, str]:
     environment = {
         key: value
         for key, value in os.environ.items()
-        if key == "SLURM_CONF" or not key.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_"))
+        if key == "SLURM_CONF" or not key.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_"))
     }
     try:
         done = subprocess.run(
