@@ -135,11 +135,14 @@ def concrete(terms: Terms, pilot: Capacity) -> list[Option]:
 
 
 def unservable(terms: Terms, pilots: Iterable[Capacity]) -> str | None:
-    """Why none of these pilots can ever run such a task; None when one can."""
-    reasons = []
+    """Why none of these pilots can ever run such a task, of those that it asks for where it names some that are there;
+    None when one can."""
+    reasons, asked_for = [], []
     for pilot in pilots:
         reason = misfit(terms, pilot)
         if reason is None:
             return None
         reasons.append(reason)
-    return "; ".join(reasons) or "there is no pilot yet: call submit_pilot first"
+        if any(name in terms.pilots for name in pilot.names):
+            asked_for.append(reason)
+    return "; ".join(asked_for or reasons) or "there is no pilot yet: call submit_pilot first"

@@ -122,6 +122,11 @@ PRINTED: dict[str, Callable[[Answer], Answer]] = {
     "fails behind, silent": lambda answer: (1, "", ""),
     "killed behind": lambda answer: (-15, "", ""),
     "too slow": lambda answer: (124, "", "sbatch did not answer within 60 s"),
+    "a lost answer": lambda answer: (
+        1,
+        "",
+        "sbatch: error: Batch job submission failed: Unable to contact slurm controller (receive failure)\n",
+    ),
     "no answer of the controller": lambda answer: (
         1,
         "",

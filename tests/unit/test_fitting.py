@@ -93,6 +93,8 @@ def test_unservable_says_why_of_each() -> None:
     assert unservable(terms(num_cpus=9), pilots) == (
         "alpha has 4 cores, but 9 are needed; beta has 8 cores, but 9 are needed"
     )
+    others = [pilot(names=(name,), name=name, over="failed") for name in ("beta", "gamma")]
+    assert unservable(terms(num_cpus=9, pilot="beta"), [pilot(), *others]) == "beta is failed"
     assert unservable(PLAIN, []) == "there is no pilot yet: call submit_pilot first"
 
 

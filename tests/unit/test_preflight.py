@@ -80,6 +80,22 @@ def test_an_option_that_is_not_there() -> None:
     assert "no such option" in there
 
 
+def test_all_partitions_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also hidden ones, which their users may name, and those that SINFO_PARTITION would leave out."""
+    (tmp_path / "sinfo").write_text(
+        '#!/bin/sh\n[ -z "$SINFO_PARTITION" ] || exit 1\n'
+        'echo "cpu*|4|8|16000|infinite|(null)|(null)"\n'
+        '[ "$1" != --all ] || echo "own|1|8|16000|infinite|(null)|(null)"\n'
+    )
+    for name in ("scontrol", "sacctmgr", "sbatch"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+    for path in tmp_path.iterdir():
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("SINFO_PARTITION", "cpu")
+    assert SlurmLauncher().preflight(PilotDescription(resource="slurm://", queue="own")) == []
+
+
 def test_slurm_is_asked_once() -> None:
     calls: list[str] = []
     launcher = SlurmLauncher(lambda command, input: (calls.append(command[0]), slurm(command, input))[1])

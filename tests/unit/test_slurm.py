@@ -210,8 +210,11 @@ def test_no_number_and_no_job(slurm: Played, launcher: SlurmLauncher, make: Any)
         launcher.submit(make())
 
 
-def test_a_busy_slurm_is_asked_again(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
-    away = [(1, "", "sbatch: error: Batch job submission failed: Unable to contact slurm controller")] * 2
+@pytest.mark.parametrize(
+    "words", ["Unable to contact slurm controller (connect failure)", "Slurm backup controller in standby mode"]
+)
+def test_a_busy_slurm_is_asked_again(slurm: Played, launcher: SlurmLauncher, make: Any, words: str) -> None:
+    away = [(1, "", f"sbatch: error: Batch job submission failed: {words}")] * 2
 
     def busy(answer: Answer) -> Answer:
         if not away:
@@ -221,7 +224,7 @@ def test_a_busy_slurm_is_asked_again(slurm: Played, launcher: SlurmLauncher, mak
 
     slurm.sbatch = busy
     assert SlurmId.read(launcher.submit(make())).number == "19"
-    away.extend([(1, "", "sbatch: error: Unable to contact slurm controller")] * 9)
+    away.extend([(1, "", f"sbatch: error: {words}")] * 9)
     with pytest.raises(PilotError, match="cannot be asked"):
         launcher.submit(make())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,6 +78,19 @@ def test_a_job_that_runs_and_is_ended(make_job: MakeJob) -> None:
     assert seen(job, ids[0]) == (False, "the agent is gone")
     assert seen(other, ids[1]) == (True, "")
     bash(scripts.end(ids[1], other.environment[MARK]))
+
+
+def test_a_worker_is_not_taken_for_the_job(make_job: MakeJob, eventually: Callable[..., object]) -> None:
+    """It has the agent's mark, and a session of its own; here it outlives the agent for a moment."""
+    job = make_job(HERE, "sh", "-c", "setsid sleep 60 & exec sleep 60")
+    id, mark = started(job), job.environment[MARK]
+    assert scripts.started(bash(scripts.find(mark))[1], "far") == id
+    os.killpg(int(id.pid), signal.SIGKILL)
+    eventually(lambda: len(marked(mark)) == 1)
+    left = scripts.started(bash(scripts.find(mark))[1], "far")
+    bash(scripts.end(id, mark))
+    assert left is None
+    assert not marked(mark)
 
 
 def test_temporary_files_are_removed(make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,13 +23,16 @@ SLOW = 124
 #: Seconds before the next try when Slurm is too busy to take a command.
 BACK_OFF = (1.0, 4.0)
 
+#: Errors that pass, in the words of slurm_errno.c.
 _BUSY = re.compile(
-    r"Socket timed out|Resource temporarily unavailable|Unable to contact slurm controller|try again|"
-    r"Transport endpoint|Zero Bytes were transmitted",
+    r"timed out|temporarily unavailable|Unable to contact slurm controller|try again|try a different controller|"
+    r"standby mode|Transport endpoint|Zero Bytes were transmitted|(Communication|Message) \w+ failure",
     re.IGNORECASE,
 )
-#: With this error nothing was sent to Slurm's controller.
-_NOT_REACHED = "Unable to contact slurm controller"
+#: With these of them the controller has taken nothing.
+_NOT_REACHED = re.compile(
+    r"Unable to contact slurm controller(?! \((send|receive|shutdown) failure)|standby mode|different controller"
+)
 
 #: Runs a command with this input: its exit code, output and errors.
 Runner = Callable[[Sequence[str], str], tuple[int, str, str]]
@@ -40,7 +43,7 @@ def run(command: Sequence[str], input: str = "") -> tuple[int, str, str]:
     environment = {
         key: value
         for key, value in os.environ.items()
-        if key == "SLURM_CONF" or not key.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_"))
+        if key == "SLURM_CONF" or not key.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_"))
     }
     try:
         done = subprocess.run(
@@ -82,7 +85,7 @@ class Host:
         """True when it is not known what a command that ended like this has done."""
         if code < 0 or code == SLOW or (code == SSH_FAILED and self.name):
             return True
-        return bool(code) and is_busy(errors) and _NOT_REACHED not in errors
+        return bool(code) and is_busy(errors) and _NOT_REACHED.search(errors) is None
 
 
 def is_busy(errors: str) -> bool:

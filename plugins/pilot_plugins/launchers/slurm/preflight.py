@@ -43,7 +43,7 @@ class Site:
         Raises:
             PilotError: it does not answer.
         """
-        rows = _ask(host, "sinfo", "--noheader", "--format=%P|%D|%c|%m|%l|%f|%G").strip().splitlines()
+        rows = _ask(host, "sinfo", "--all", "--noheader", "--format=%P|%D|%c|%m|%l|%f|%G").strip().splitlines()
         self._partitions = [Partition(*row.split("|", 6)) for row in rows]
         licences = _ask(host, "scontrol", "--oneliner", "show", "lic")
         self._licences = dict(re.findall(r"LicenseName=(\S+) Total=(\d+)", licences))

@@ -71,13 +71,15 @@ end() {
 }
 """.replace("@MARK@", MARK)
 
-#: find MARK: say which job the agent with this mark is in the session of.
+#: find MARK: say which job the agent with this mark is in the session of. Workers have the mark, too, and lead
+#: sessions of their own.
 _FIND = """
 find() {
     local s field
     for one in $(grep -lzE "^@MARK@=$1$" /proc/[0-9]*/environ 2>/dev/null); do
         s=$(cat "${one%environ}stat" 2>/dev/null) && read -ra field <<<"${s##*) }" || continue
         local job=${field[3]}
+        grep -qzE "^@MARK@=$1$" "/proc/$job/environ" 2>/dev/null && continue
         s=$(cat "/proc/$job/stat" 2>/dev/null) && read -ra field <<<"${s##*) }" || continue
         echo "pilot-started $(</proc/sys/kernel/random/boot_id) $job ${field[19]}"
         return
