@@ -38,7 +38,7 @@ demo: $(READY)
 test: check
 	@scripts/setup_slurm
 	@scripts/setup_postgres
-	@$(BIN)/pytest --numprocesses 4 --dist loadfile --cov --cov-report term
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile --cov --cov-report term
 
 newcomer: $(READY)
 	@scripts/newcomer.sh --json $(RESULTS)/newcomer.json

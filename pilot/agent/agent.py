@@ -74,10 +74,6 @@ EXPIRING = "expiring"
 #: How early SIGUSR1 may come, besides `drain`: what the launcher asks for (30 s) and what is added to that (60 s).
 SIGNAL_EARLY_SECONDS = 90.0
 
-#: A job's owner may have these sent before its end: they reach every process of a job step, and would end it. A pilot
-#: ignores them; programs get them as in any job step.
-IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
-
 
 class Agent:
     """One pilot's agent; `run` does its work."""
@@ -387,8 +383,6 @@ def main() -> None:
     is_agent = JOB not in os.environ and (settings.nodes == 1 or own_rank() == 0)
     if not is_agent:
         os.environ[MARK] = mark = own_mark(mark)
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
     os.environ["SPT_NOENV"] = "1"  # processes that rename themselves with setproctitle keep their environment, and mark
     use_scratch(settings.scratch)
     end_with_me(mark)

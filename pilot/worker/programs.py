@@ -25,8 +25,8 @@ GRACE_SECONDS = 1.0
 #: Bytes that are read at once: the default capacity of a pipe (pipe(7)).
 CHUNK = 1 << 16
 
-#: Signals that Python ignores, or the agent, and programs expect to end by.
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGUSR1, signal.SIGUSR2)
+#: Signals that Python ignores, and programs expect to end by.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 #: Process groups of the programs that run.
 _groups: set[int] = set()
@@ -141,7 +141,7 @@ def _start(command: Sequence[str], environment: Mapping[str, str], folder: str |
         for path in _paths(command[0], variables):
             try:
                 return os.posix_spawn(
-                    path, list(command), variables, file_actions=actions, setpgroup=0, setsigdef=_IGNORED
+                    path, list(command), variables, file_actions=actions, setpgroup=0, setsigdef=_IGNORED_BY_PYTHON
                 )
             except OSError as error:  # the next folder may have another one
                 refused = error

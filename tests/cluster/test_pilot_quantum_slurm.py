@@ -18,6 +18,7 @@ def variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket")  # distributed's, when the scheduler is gone
 def test_a_job_of_two_nodes(cluster: Any, tmp_path: Path, eventually: Callable[..., Any]) -> None:
     description = {
         "resource": "slurm://localhost",

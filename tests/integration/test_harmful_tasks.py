@@ -15,7 +15,6 @@ import pytest
 
 from pilot import PilotDescription, PilotManager, TaskDescription
 from pilot.errors import (
-    ExecutableFailed,
     NotPicklable,
     PilotFailed,
     SessionError,
@@ -60,29 +59,6 @@ def test_a_result_too_deep_to_pickle_says_so(manager: PilotManager) -> None:
 
     with pytest.raises(NotPicklable, match=r"the result cannot be pickled \(list\): .*recursion"):
         manager.submit_task(work).result(timeout=SOON)
-
-
-def test_a_signal_to_the_whole_job_step_ends_no_pilot(manager: PilotManager) -> None:
-    """As ``sbatch --signal=USR1@60`` sends it to a pilot of srun://. A program gets it as in any job step."""
-
-    def signal_all() -> int:
-        import os
-        import signal
-
-        from pilot.wire.marks import MARK
-        from pilot.wire.processes import marked
-
-        mark = os.environ[MARK].rpartition(".w")[0]
-        everyone = [process.pid for process in marked(mark)]
-        for pid in (*everyone, os.getpid()):
-            os.kill(pid, signal.SIGUSR1)
-            os.kill(pid, signal.SIGUSR2)
-        return len(everyone)
-
-    assert manager.submit_task(signal_all).result(timeout=SOON) > 2
-    program = manager.submit_task({"executable": ["sh", "-c", "kill -USR1 $$; exit 0"]})
-    with pytest.raises(ExecutableFailed, match="sh returned -10"):
-        program.result(timeout=SOON)
 
 
 def die(how: str) -> Callable[[], None]:
