@@ -20,7 +20,7 @@ else:
 
 def measures(circuit: QuantumCircuit) -> bool:
     """Whether something in a circuit, or in its blocks, writes to a classical bit: a condition alone only reads one."""
-    return any(_writes(entry.operation) for entry in circuit.data if entry.clbits)
+    return "measure" in circuit.count_ops() or any(_writes(entry.operation) for entry in circuit.data if entry.clbits)
 
 
 def _writes(operation: Any) -> bool:
