@@ -75,9 +75,8 @@ class Terminal(Display):
         from rich.console import Console
         from rich.live import Live
 
-        self._live = Live(
-            console=Console(stderr=True, markup=False, emoji=False), auto_refresh=False
-        )  # names are no markup
+        console = Console(stderr=True, markup=False, emoji=False)  # names are no markup
+        self._live = Live(console=console, auto_refresh=False)
         self._live.start()
 
     def show(self, snapshot: Snapshot, last: bool = False) -> None:

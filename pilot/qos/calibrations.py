@@ -8,14 +8,12 @@ readout_length, prob_meas1_prep0 and prob_meas0_prep1; those of gates gate_error
 from __future__ import annotations
 
 import csv
-import lzma
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TextIO
 
 from pilot.errors import DescriptionError, file_error
+from pilot.qos import text_files
 from pilot.resources import Calibration, GateFacts, QPUInfo, QubitFacts
 from pilot.times import moment
 
@@ -40,7 +38,7 @@ def read_calibrations(path: str | os.PathLike[str], name: str) -> list[QPUInfo]:
     """
     days: dict[tuple[str, str], Values] = {}
     try:
-        with _opened(Path(path)) as file:
+        with text_files.opened(Path(path)) as file:
             rows = csv.DictReader(file)
             if missing := [column for column in COLUMNS if column not in (rows.fieldnames or ())]:
                 raise DescriptionError(
@@ -48,17 +46,10 @@ def read_calibrations(path: str | os.PathLike[str], name: str) -> list[QPUInfo]:
                 )
             for number, row in enumerate(rows, 2):
                 _take(days.setdefault((row["day"], row["last_update"]), {}), row, f"{path}, line {number}")
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error) as error:
+    except (*text_files.ERRORS, csv.Error) as error:
         raise DescriptionError(f"{path} cannot be read: {file_error(error)}", given=path) from error
     times = {key: _time(key[1], path) for key in days}
     return [_info(name, days[key], times[key]) for key in sorted(days, key=lambda key: (key[0], times[key]))]
-
-
-def _opened(path: Path) -> AbstractContextManager[TextIO]:
-    """Spreadsheets begin UTF-8 with a mark, which is left out."""
-    if path.suffix == ".xz":
-        return lzma.open(path, "rt", newline="", encoding="utf-8-sig")
-    return path.open(newline="", encoding="utf-8-sig")
 
 
 def _time(text: str, path: object) -> float:

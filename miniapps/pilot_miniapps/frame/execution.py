@@ -85,9 +85,8 @@ def execute(
         drawn = drawn._replace(pilots=list(map(spans.warm, manager.pilots, drawn.pilots)), now=None)
     metrics.write(folder / "metrics.csv", rows)
     found = _report(app, run, outcome, rows, spans.pilots, name or _name(app))
-    _draw_timeline(
-        folder, found, drawn
-    )  # first: with a report, a run is finished, and only the other plots are redrawn
+    # first: with a report, a run is finished, and only the other plots are redrawn
+    _draw_timeline(folder, found, drawn)
     return report.draw(app, folder, report.write(folder, found))
 
 

@@ -5,11 +5,11 @@ The format: https://www.cs.huji.ac.il/labs/parallel/workload/swf.html
 
 from __future__ import annotations
 
-import lzma
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pilot.errors import DescriptionError, file_error
+from pilot.qos import text_files
 from pilot.qos.simulation.jobs import Job, Kind
 from pilot.qos.simulation.simulator import LONGEST
 from pilot.resources import Resources, Terms
@@ -30,9 +30,9 @@ def read(path: str | Path) -> list[Job]:
     """
     file = Path(path)
     try:
-        with lzma.open(file, "rt") if file.suffix == ".xz" else file.open() as lines:
+        with text_files.opened(file) as lines:
             found = list(_read(lines, str(path)))
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except text_files.ERRORS as error:
         raise DescriptionError(
             f"swf: {path} cannot be read: {file_error(error)}", field="swf", given=str(path)
         ) from error

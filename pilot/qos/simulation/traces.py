@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import csv
-import lzma
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, file_error
+from pilot.qos import text_files
 from pilot.qos.simulation.sites import QUBITS, Site, Tasks, grouped, together
 from pilot.resources import QPUInfo
 from pilot.scheduling.events import SendBatch
@@ -49,9 +49,9 @@ def read(path: str | Path) -> dict[str, QueueTrace]:
     """
     file = Path(path)
     try:
-        with _opened(file) as lines:
+        with text_files.opened(file) as lines:
             found = _read(csv.reader(lines), str(path))
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error) as error:
+    except (*text_files.ERRORS, csv.Error) as error:
         raise DescriptionError(
             f"trace: {path} cannot be read: {file_error(error)}", field="trace", given=str(path)
         ) from error
@@ -65,13 +65,6 @@ def read(path: str | Path) -> dict[str, QueueTrace]:
         )
         for name, rows in sorted(found.items())
     }
-
-
-def _opened(file: Path) -> TextIO:
-    """Spreadsheets begin UTF-8 with a mark, which is left out."""
-    if file.suffix == ".xz":
-        return lzma.open(file, "rt", encoding="utf-8-sig")
-    return file.open(encoding="utf-8-sig")
 
 
 def _read(lines: Iterable[list[str]], path: str) -> dict[str, list[tuple[float, int, bool]]]:
