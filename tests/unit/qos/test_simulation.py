@@ -301,6 +301,15 @@ def test_an_archive_without_its_end_is_refused(read: Callable[[Path], object], t
         read(path)
 
 
+@pytest.mark.parametrize("name", ["log.swf", "log.swf.xz"])
+def test_a_log_that_begins_with_a_mark_is_read(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    text = ("1 100 -1 50 4 -1 -1 4" + 10 * " -1" + "\r\n").encode("utf-8-sig")
+    path.write_bytes(lzma.compress(text) if path.suffix == ".xz" else text)
+    (job,) = swf.read(path)
+    assert (job.time, job.seconds) == (100.0, 50.0)
+
+
 def test_a_log_whose_jobs_are_all_refused_takes_no_time(tmp_path: Path) -> None:
     path = tmp_path / "wide.swf"
     path.write_text("1 100 -1 50 1000 -1 -1 1000 -1 -1 1 1 1 1 1 -1 -1 -1\n")
